@@ -1,0 +1,1 @@
+"""The intermediate representation: types, op declarations, graphs, text, verifier, interpreter, loop IR and plan."""
