@@ -57,7 +57,7 @@ class Word:
 def _memory() -> Iterator[Word]:
     yield Word("pointer", "buffers, k, [scope]", "pointer", ALL,
                "argument k of the kernel: x[i] loads, x[i] = v stores. Buffers are taken to be disjoint; those that "
-               "may share memory must be given one scope: pointer_f32(buffers, 3, 1) says that buffer 3 may be buffer 1 "
+               "may share memory must be given one scope: pointer_f32(buffers, 3, 1) buffer 3 may be buffer 1 "
                "(whose scope is 1)", vector=False)
     yield Word("local", "count", "pointer", ALL,
                "a scratch array of `count` (a literal) elements on the stack, uninitialised; x[i] as for pointers",
