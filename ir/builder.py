@@ -8,6 +8,7 @@ from .emitter import Emitter
 from .errors import WeftError
 from .graph import Graph, Location, Node, Value
 from .op import Op
+from .ops import OPS
 from .types import TensorType
 
 
@@ -29,6 +30,15 @@ class Builder(Emitter):
     def emit(self, op: Op, inputs: Sequence[Value], attrs: Mapping[str, Any]) -> Value | tuple[Value, ...]:
         node = self.add(op, inputs, attrs)
         return node.outputs[0] if len(node.outputs) == 1 else node.outputs
+
+    def control(self, op: Op, inputs: Sequence[Value], attrs: Mapping[str, Any], regions: Sequence[Graph]) -> tuple[Value, ...]:
+        return self.add(op, inputs, attrs, regions=regions).outputs
+
+    def constant_value(self, x: Value) -> float | int | bool | None:
+        for node in reversed(self.nodes):
+            if x in node.outputs:
+                return node.attrs["value"] if node.op is OPS.constant else None
+        return None
 
     def add(self, op: Op, inputs: Sequence[Value], attrs: Mapping[str, Any] | None = None, *, regions: Sequence[Graph] = (),
             loc: Location | None = None, hints: Sequence[str] = ()) -> Node:

@@ -8,6 +8,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from .errors import WeftError
+from .graph import Graph
 from .op import Op
 from .ops import OPS
 from .types import DType, Shape, int64
@@ -31,6 +33,14 @@ class Emitter(ABC):
             return self.emit(op, inputs, attrs)
 
         return call
+
+    def control(self, op: Op, inputs: Sequence[Handle], attrs: Mapping[str, Any], regions: Sequence[Graph]) -> tuple[Handle, ...]:
+        """Emits one node with regions; always the tuple of its outputs."""
+        raise WeftError(f"{type(self).__name__} does not emit ops with regions ({op.name})")
+
+    def constant_value(self, x: Handle) -> float | int | bool | None:
+        """The number that the scalar `x` is already known to be; None when only a run tells."""
+        return None
 
     def scalar(self, value: float | int | bool, dtype: DType) -> Handle:
         """A constant of shape []."""
