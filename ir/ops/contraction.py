@@ -1,0 +1,96 @@
+"""The product of two tensors summed over axes: dot_general, of which matrix products, dots and outer products are cases."""
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..errors import ShapeError
+from ..op import Trait
+from ..types import TensorType
+from .infer import NUMBERS, check_axes, check_kind, check_same
+from .registry import OPS
+
+Axes = tuple[int, ...]
+
+
+def _free(rank: int, *used: Axes) -> Axes:
+    taken = {k for axes in used for k in axes}
+    return tuple(k for k in range(rank) if k not in taken)
+
+
+def _infer(types: Sequence[TensorType], attrs: Mapping[str, Any]) -> TensorType:
+    x, y = types
+    lhs_batch, rhs_batch, lhs_contract, rhs_contract = (attrs[k] for k in ("lhs_batch", "rhs_batch", "lhs_contract", "rhs_contract"))
+    check_same("dot_general", x.with_shape(()), y.with_shape(()))
+    check_kind("dot_general", x, NUMBERS)
+    check_axes("dot_general", lhs_batch + lhs_contract, x.rank)
+    check_axes("dot_general", rhs_batch + rhs_contract, y.rank)
+    for a, b in ((lhs_batch, rhs_batch), (lhs_contract, rhs_contract)):
+        if tuple(x.shape[k] for k in a) != tuple(y.shape[k] for k in b):
+            raise ShapeError(f"dot_general: axes {a} of shape {x.shape} do not match axes {b} of shape {y.shape}")
+    batch = tuple(x.shape[k] for k in lhs_batch)
+    rows = tuple(x.shape[k] for k in _free(x.rank, lhs_batch, lhs_contract))
+    return x.with_shape(batch + rows + tuple(y.shape[k] for k in _free(y.rank, rhs_batch, rhs_contract)))
+
+
+@functools.cache
+def _plan(x_rank: int, y_rank: int, lhs_batch: Axes, rhs_batch: Axes, lhs_contract: Axes, rhs_contract: Axes) -> Callable[..., Any]:
+    """A function (x, y) -> result, chosen once for each arrangement of axes."""
+    batch = tuple(range(len(lhs_batch)))
+    n = len(batch)
+    if lhs_batch == batch == rhs_batch and (x_rank, y_rank, lhs_contract, rhs_contract) == (n + 2, n + 2, (n + 1,), (n,)):
+        return np.matmul
+    x_free, y_free = _free(x_rank, lhs_batch, lhs_contract), _free(y_rank, rhs_batch, rhs_contract)
+    x_order, y_order = lhs_batch + x_free + lhs_contract, rhs_batch + rhs_contract + y_free
+
+    def product(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        sizes = tuple(x.shape[k] for k in lhs_batch)
+        rows, columns = tuple(x.shape[k] for k in x_free), tuple(y.shape[k] for k in y_free)
+        inner = math.prod(x.shape[k] for k in lhs_contract)
+        left = x.transpose(x_order).reshape(sizes + (math.prod(rows), inner))
+        right = y.transpose(y_order).reshape(sizes + (inner, math.prod(columns)))
+        return np.matmul(left, right).reshape(sizes + rows + columns)
+
+    return product
+
+
+def _dot_general(x: np.ndarray, y: np.ndarray, lhs_batch: Axes, rhs_batch: Axes, lhs_contract: Axes, rhs_contract: Axes) -> np.ndarray:
+    return _plan(x.ndim, y.ndim, lhs_batch, rhs_batch, lhs_contract, rhs_contract)(x, y)
+
+
+def _arrange(b: Any, product: Any, axes: Sequence[int]) -> Any:
+    """`product`, whose k-th axis is axis `axes[k]` of the operand, in the operand's order."""
+    order = tuple(sorted(range(len(axes)), key=axes.__getitem__))
+    return product if order == tuple(range(len(axes))) else b.permute(product, dims=order)
+
+
+def _layout(node: Any) -> tuple[Axes, Axes, Axes, Axes, Axes, Axes, Axes, Axes, Axes]:
+    """(batch, contract and free axes of both operands; batch, left and right axes of the result)."""
+    a, x, y = node.attrs, node.inputs[0], node.inputs[1]
+    lhs_free = _free(len(x.shape), a["lhs_batch"], a["lhs_contract"])
+    rhs_free = _free(len(y.shape), a["rhs_batch"], a["rhs_contract"])
+    n, m = len(a["lhs_batch"]), len(lhs_free)
+    batch, left, right = tuple(range(n)), tuple(range(n, n + m)), tuple(range(n + m, n + m + len(rhs_free)))
+    return a["lhs_batch"], a["lhs_contract"], lhs_free, a["rhs_batch"], a["rhs_contract"], rhs_free, batch, left, right
+
+
+def _left_rule(b: Any, node: Any, g: Any) -> Any:
+    lhs_batch, lhs_contract, lhs_free, rhs_batch, rhs_contract, rhs_free, batch, _, right = _layout(node)
+    product = b.dot_general(g, node.inputs[1], lhs_batch=batch, rhs_batch=rhs_batch, lhs_contract=right, rhs_contract=rhs_free)
+    partner = dict(zip(rhs_contract, lhs_contract, strict=True))
+    return _arrange(b, product, lhs_batch + lhs_free + tuple(partner[k] for k in sorted(rhs_contract)))
+
+
+def _right_rule(b: Any, node: Any, g: Any) -> Any:
+    lhs_batch, lhs_contract, lhs_free, rhs_batch, rhs_contract, rhs_free, batch, left, _ = _layout(node)
+    product = b.dot_general(node.inputs[0], g, lhs_batch=lhs_batch, rhs_batch=batch, lhs_contract=lhs_free, rhs_contract=left)
+    partner = dict(zip(lhs_contract, rhs_contract, strict=True))
+    return _arrange(b, product, rhs_batch + tuple(partner[k] for k in sorted(lhs_contract)) + rhs_free)
+
+
+OPS.declare("dot_general", infer=_infer, evaluate=_dot_general, arity=2, vjp=(_left_rule, _right_rule), traits=[Trait.LIBRARY], torch_name="Mm",
+            attrs={"lhs_batch": tuple, "lhs_contract": tuple, "rhs_batch": tuple, "rhs_contract": tuple})
