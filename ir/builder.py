@@ -28,11 +28,11 @@ class Builder(Emitter):
         return value
 
     def emit(self, op: Op, inputs: Sequence[Value], attrs: Mapping[str, Any]) -> Value | tuple[Value, ...]:
-        node = self.add(op, inputs, attrs)
+        node = self.add_node(op, inputs, attrs)
         return node.outputs[0] if len(node.outputs) == 1 else node.outputs
 
     def control(self, op: Op, inputs: Sequence[Value], attrs: Mapping[str, Any], regions: Sequence[Graph]) -> tuple[Value, ...]:
-        return self.add(op, inputs, attrs, regions=regions).outputs
+        return self.add_node(op, inputs, attrs, regions=regions).outputs
 
     def constant_value(self, x: Value) -> float | int | bool | None:
         for node in reversed(self.nodes):
@@ -40,8 +40,8 @@ class Builder(Emitter):
                 return node.attrs["value"] if node.op is OPS.constant else None
         return None
 
-    def add(self, op: Op, inputs: Sequence[Value], attrs: Mapping[str, Any] | None = None, *, regions: Sequence[Graph] = (),
-            loc: Location | None = None, hints: Sequence[str] = ()) -> Node:
+    def add_node(self, op: Op, inputs: Sequence[Value], attrs: Mapping[str, Any] | None = None, *, regions: Sequence[Graph] = (),
+                 loc: Location | None = None, hints: Sequence[str] = ()) -> Node:
         """Appends one node; region ops infer their outputs from `regions`, passed to `infer` as the attribute `regions`."""
         attrs = dict(attrs or {})
         if op.arity is not None and len(inputs) != op.arity:

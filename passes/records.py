@@ -1,0 +1,69 @@
+"""What differentiation asks of a record of one operation, and which values a derivative flows through."""
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from typing import Any, Protocol
+
+from ..ir.builder import Builder
+from ..ir.emitter import Emitter, Handle
+from ..ir.graph import Graph
+from ..ir.op import ZERO_GRAD, Op
+
+Key = Hashable
+"""Tells values apart: the value itself in a graph, an edge object on a tape."""
+
+
+class Record(Protocol):
+    """One operation that was computed; a graph `Node` is one, and so is a record of a tape.
+
+    `inputs` and `outputs` hold handles. Those that no rule reads may be placeholders that know only shape and dtype; an op with
+    regions reads all its inputs and none of its outputs.
+    """
+
+    op: Op
+    inputs: Sequence[Any]
+    outputs: Sequence[Any]
+    attrs: Mapping[str, Any]
+    loc: Any
+    regions: Sequence[Graph]
+
+
+Keys = Callable[[Any], Sequence[Key]]
+"""The keys of a record's inputs or outputs, one each."""
+
+
+def own_inputs(node: Any) -> Sequence[Key]:
+    """The inputs as their own keys."""
+    return node.inputs
+
+
+def own_outputs(node: Any) -> Sequence[Key]:
+    """The outputs as their own keys."""
+    return node.outputs
+
+
+def active_keys(nodes: Iterable[Any], wanted: Iterable[Key], input_keys: Keys = own_inputs,
+                output_keys: Keys = own_outputs) -> set[Key]:
+    """The keys whose values depend differentiably on those of `wanted`, which is included."""
+    active = set(wanted)
+    for node in nodes:
+        if any(key in active and node.op.input_rule(i) is not ZERO_GRAD for i, key in enumerate(input_keys(node))):
+            active.update(key for key, out in zip(output_keys(node), node.outputs, strict=True) if out.dtype.is_floating_point)
+    return active
+
+
+def seed(b: Emitter, pairs: Iterable[tuple[Key, Handle | None]]) -> dict[Key, Handle]:
+    """A dict of cotangents from (key, cotangent) pairs; a key that comes twice gets the sum."""
+    cotangents: dict[Key, Handle] = {}
+    for key, g in pairs:
+        if g is not None:
+            cotangents[key] = b.add(cotangents[key], g) if key in cotangents else g
+    return cotangents
+
+
+class ReverseBuilder(Builder):
+    """A builder for reverse code: `follow` gives the nodes emitted next the source line of the record whose rules run."""
+
+    def follow(self, node: Any) -> None:
+        """To be given to `backpropagate` as `on_node`."""
+        self.loc = node.loc
