@@ -71,7 +71,8 @@ class Graph:
     nodes: tuple[Node, ...]
     results: tuple[Value, ...]
     notes: Mapping[str, Any] = field(default_factory=dict)
-    """Facts for later stages that are no part of the meaning (which results overwrite which params); not printed."""
+    """Facts for later stages that are no part of the meaning. "writes": {result index: param index}, the results that end in a
+    param's own memory, is printed and parsed; others are not."""
 
     def __str__(self) -> str:
         return print_graph(self)

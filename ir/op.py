@@ -6,8 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from .errors import WeftError
-from .types import TensorType
+from .types import DType, TensorType
 
 
 class Trait(enum.Enum):
@@ -60,7 +62,7 @@ class Op:
         attrs: the attribute schema, name -> Python type, in printing order (sorted).
         traits: what passes may assume.
         arity: the number of inputs, None when it varies.
-        unit: x op unit == x for a binary op; the start value of a reduction.
+        unit: x op unit == x for a binary op; the start value of a reduction. Ask `unit_for(dtype)` where a dtype matters.
         absorbing: x op absorbing == absorbing for finite x.
         index: for views, (output index expressions, input type, attrs) -> input index expressions (see `ir/index.py`).
         torch_name: the name in torch's `grad_fn` before `Backward0`, e.g. `Mul`.
@@ -86,6 +88,17 @@ class Op:
         """The inferred output types, always as a tuple."""
         inferred = self.infer(inputs, attrs)
         return inferred if isinstance(inferred, tuple) else (inferred,)
+
+    def unit_for(self, dtype: DType) -> float | int | bool | None:
+        """`unit` as a value of `dtype`: an infinite unit (of maximum, amin ...) is an integer type's extreme, -1 is all bits set."""
+        if self.unit is None or dtype.kind == "float":
+            return self.unit
+        if dtype.kind == "bool":
+            return self.unit > 0 if isinstance(self.unit, float) else bool(self.unit)
+        limits = np.iinfo(dtype.numpy)
+        if isinstance(self.unit, float):
+            return int(limits.max) if self.unit > 0 else int(limits.min)
+        return int(limits.max) if self.unit == -1 and dtype.kind == "uint" else int(self.unit)
 
     def input_rule(self, i: int) -> InputRule:
         """The rule (b, node, g) for input `i`, or what stands in its place."""
