@@ -43,12 +43,17 @@ class Builder(Emitter):
     def add_node(self, op: Op, inputs: Sequence[Value], attrs: Mapping[str, Any] | None = None, *, regions: Sequence[Graph] = (),
                  loc: Location | None = None, hints: Sequence[str] = ()) -> Node:
         """Appends one node; region ops infer their outputs from `regions`, passed to `infer` as the attribute `regions`."""
+        return self.append(self.make_node(op, inputs, attrs, regions=regions, loc=loc, hints=hints))
+
+    def make_node(self, op: Op, inputs: Sequence[Value], attrs: Mapping[str, Any] | None = None, *, regions: Sequence[Graph] = (),
+                  loc: Location | None = None, hints: Sequence[str] = ()) -> Node:
+        """One node with inferred output types, not yet appended."""
         attrs = dict(attrs or {})
         if op.arity is not None and len(inputs) != op.arity:
             raise WeftError(f"{op.name} takes {op.arity} inputs, got {len(inputs)}")
         types = op.output_types([v.type for v in inputs], {**attrs, "regions": tuple(regions)} if regions else attrs)
         outputs = tuple(Value(t, hints[i] if i < len(hints) else "") for i, t in enumerate(types))
-        return self.append(Node(op, tuple(inputs), attrs, outputs, loc or self.loc, tuple(regions)))
+        return Node(op, tuple(inputs), attrs, outputs, loc or self.loc, tuple(regions))
 
     def append(self, node: Node) -> Node:
         """Appends a finished node."""
