@@ -1,0 +1,1 @@
+"""Backends: fused graphs to loop IR to machine code."""

@@ -1,0 +1,142 @@
+"""Loop IR to Python source in the vocabulary of `native/vocabulary.py`: what Numba compiles, and what also runs as plain Python."""
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+
+from ..ir.index import Constant, Index, Quotient, Remainder, Sum, Variable
+from ..ir.loops import (INFIX, LANES, Apply, Buffer, Comment, For, If, Kernel, Let, Literal, Load, Local, Position, Role, Scalar, Set,
+                        Statement, Store, While, with_location)
+
+_OPERATORS = {name: {"and": "&", "or": "|"}.get(sign, sign) for name, sign in INFIX.items() if name != "div"}
+_BY_RESULT = frozenset({"convert", "bitcast", "select", "threefry"})
+_UNTYPED = frozenset({"check_index", "lane", "fold_add", "fold_mul", "fold_maximum", "fold_minimum", "fold_and", "fold_or"})
+
+
+def python_source(kernel: Kernel, locations: bool = True) -> str:
+    """The kernel as the source of one Python function named `kernel.name`.
+
+    `locations` says whether the user's source lines stand behind the lines; the code to compile is without, so that machine code
+    can be shared between programs.
+    """
+    lines = [f"def {kernel.name}(start, stop, buffers):"]
+    if locations:
+        lines += [f"    # site {code}: {site}" for code, site in enumerate(kernel.sites, 1)]
+    lines += _bindings(kernel)
+    lines += _body(kernel.body, 1, locations)
+    return "\n".join(lines) + "\n"
+
+
+def _bindings(kernel: Kernel) -> Iterator[str]:
+    """The lines that give the buffers their names; a buffer with the memory of another one is that one."""
+    for k, buffer in enumerate(kernel.arguments):
+        if not buffer.same_as:
+            yield f"    {buffer.name} = pointer_{buffer.dtype.short}(buffers, {k + 1})"
+    for buffer in kernel.buffers:
+        if buffer.same_as:
+            yield f"    {buffer.name} = {buffer.same_as}"
+        elif buffer.role is Role.LOCAL:
+            yield f"    {buffer.name} = local_{buffer.dtype.short}({buffer.size})"
+
+
+def _body(body: Sequence[Statement], depth: int, locations: bool) -> Iterator[str]:
+    pad = "    " * depth
+    if not any(not isinstance(s, Comment) for s in body):
+        yield pad + "pass"
+    for s in body:
+        match s:
+            case Let(target=target, value=value, loc=loc) | Set(target=target, value=value, loc=loc):
+                yield pad + with_location(f"{target.name} = {scalar_text(value)}", loc if locations else None)
+            case Store(value=value, loc=loc):
+                yield pad + with_location(_store(s.buffer, s.index, value), loc if locations else None)
+            case For(variable=variable, start=start, stop=stop, body=inner, step=step):
+                steps = f", {step}" if step != 1 else ""
+                yield f"{pad}for {variable.name} in range({index_text(start)}, {index_text(stop)}{steps}):"
+                yield from _body(inner, depth + 1, locations)
+            case While(before=before, condition=condition, body=inner):
+                yield f"{pad}while True:"
+                yield from _body(before, depth + 1, locations) if before else ()
+                yield f"{pad}    if not {scalar_text(condition)}:"
+                yield f"{pad}        break"
+                yield from _body(inner, depth + 1, locations)
+            case If(condition=condition, then=then, otherwise=otherwise):
+                yield f"{pad}if {scalar_text(condition)}:"
+                yield from _body(then, depth + 1, locations)
+                if otherwise:
+                    yield f"{pad}else:"
+                    yield from _body(otherwise, depth + 1, locations)
+            case Comment(text=text):
+                if locations:
+                    yield f"{pad}# {text}"
+
+
+def _store(buffer: Buffer, index: Index, value: Scalar) -> str:
+    if value.lanes == 1:
+        return f"{buffer.name}[{index_text(index)}] = {scalar_text(value)}"
+    return f"store_x{LANES}({buffer.name}, {index_text(index)}, {scalar_text(value)})"
+
+
+def scalar_text(scalar: Scalar, nested: bool = False) -> str:
+    """A scalar expression in the vocabulary; `nested` puts brackets around infix operators."""
+    match scalar:
+        case Literal():
+            text = _literal(scalar)
+            return text if scalar.lanes == 1 else f"splat_x{LANES}({text})"
+        case Local(name=name):
+            return name
+        case Position(index=index, lanes=lanes):
+            return index_text(index, nested) if lanes == 1 else f"iota_x{LANES}({index_text(index)})"
+        case Load(buffer=buffer, index=index, lanes=lanes):
+            place = index_text(index)
+            return f"{buffer.name}[{place}]" if lanes == 1 else f"load_x{LANES}({buffer.name}, {place})"
+        case Apply(word=word, operands=operands):
+            if word in _OPERATORS:
+                left, right = (scalar_text(o, nested=True) for o in operands)
+                return f"({left} {_OPERATORS[word]} {right})" if nested else f"{left} {_OPERATORS[word]} {right}"
+            first = ["buffers"] if word == "check_index" else []
+            return f"{_word(scalar)}({', '.join(first + [scalar_text(o) for o in operands])})"
+    raise TypeError(f"not a scalar: {scalar!r}")
+
+
+def _word(call: Apply) -> str:
+    """The word with the suffix of its dtype."""
+    word = call.word
+    if word == "splat":
+        return f"splat_x{LANES}"
+    if word in _UNTYPED:
+        return word
+    dtype = call.dtype if word in _BY_RESULT else call.operands[0].dtype
+    lanes = max(call.lanes, *(o.lanes for o in call.operands)) if call.operands else call.lanes
+    return f"{word}_{dtype.short}" + ("" if lanes == 1 else f"x{LANES}")
+
+
+def _literal(literal: Literal) -> str:
+    value, dtype = literal.value, literal.dtype
+    if dtype.kind == "bool":
+        return str(bool(value))
+    if dtype.kind == "float":
+        number = float(value)
+        text = ("-" if number < 0 else "") + "inf" if math.isinf(number) else "nan" if math.isnan(number) else repr(number)
+        return text if dtype.short == "f64" else f"{dtype.short}({text})"
+    return str(int(value)) if dtype.short == "i64" else f"{dtype.short}({int(value)})"
+
+
+def index_text(index: Index, nested: bool = False) -> str:
+    """An index expression in the vocabulary; `nested` puts brackets around sums and products."""
+    match index:
+        case Constant(value=value):
+            return str(value)
+        case Variable(name=name):
+            return name
+        case Quotient(operand=operand, divisor=divisor):
+            return f"quotient({index_text(operand)}, {divisor})"
+        case Remainder(operand=operand, divisor=divisor):
+            return f"modulus({index_text(operand)}, {divisor})"
+        case Sum(offset=offset, terms=terms):
+            pieces = [(c < 0, index_text(atom, True) if abs(c) == 1 else f"{abs(c)} * {index_text(atom, True)}") for atom, c in terms]
+            if offset:
+                pieces.append((offset < 0, str(abs(offset))))
+            pieces.sort(key=lambda piece: piece[0])
+            text = ("-" if pieces[0][0] else "") + pieces[0][1] + "".join(f" {'-' if minus else '+'} {t}" for minus, t in pieces[1:])
+            return f"({text})" if nested else text
+    raise TypeError(f"not an index expression: {index!r}")

@@ -1,0 +1,307 @@
+"""The loop IR: kernels as loops, loads, stores and scalar expressions; frozen records that print like Python.
+
+A kernel is a function over `[start, stop)` and typed buffers. Scalars are in single-assignment form except for named accumulators
+(`Set`); positions in buffers are index expressions (`ir/index.py`) in elements. Nothing here knows about graphs or a target language.
+"""
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+from .graph import Location
+from .index import Index, Symbol, Variable
+from .types import DType, bool_, int64
+
+LANES = 16
+"""The lanes of every vector, whatever the machine's own width: results do not depend on the machine."""
+
+START, STOP = Variable("start", Symbol("start")), Variable("stop", Symbol("stop"))
+"""The two bounds that a kernel is called with."""
+
+
+class Role(Enum):
+    """What a buffer is to the kernel."""
+
+    INPUT = "in"
+    OUTPUT = "out"
+    SCRATCH = "scratch"
+    LOCAL = "local"
+
+
+@dataclass(frozen=True, slots=True)
+class Buffer:
+    """Memory that the kernel reads or writes.
+
+    Attributes:
+        name: an identifier, unique in the kernel.
+        dtype: the type of the elements.
+        size: the number of elements.
+        role: an argument's direction, or LOCAL for an array on the stack of the call.
+        same_as: the name of the argument whose memory this one is (both are arguments of the call).
+    """
+
+    name: str
+    dtype: DType
+    size: int
+    role: Role
+    same_as: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """A place where the kernel may fail: its number is the status code, counted from 1."""
+
+    op: str
+    size: int
+    loc: Location | None = None
+
+    def __str__(self) -> str:
+        return f"{self.op}: an index outside [0, {self.size})" + (f"  # {self.loc}" if self.loc else "")
+
+
+# Scalars -----------------------------------------------------------------------------------------------------------------------
+
+
+class Scalar:
+    """Base of the scalar expressions: a number of one dtype, or a vector of LANES of them."""
+
+    __slots__ = ()
+    dtype: DType
+    lanes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Literal(Scalar):
+    """A number known now."""
+
+    value: bool | int | float
+    dtype: DType
+    lanes: int = 1
+
+    def __str__(self) -> str:
+        return f"{self.dtype.short}({self.value})"
+
+
+@dataclass(frozen=True, slots=True)
+class Local(Scalar):
+    """A named local."""
+
+    name: str
+    dtype: DType
+    lanes: int = 1
+
+    def __str__(self) -> str:
+        return self.name
+
+
+@dataclass(frozen=True, slots=True)
+class Position(Scalar):
+    """An index expression as an i64 number; with lanes, the vector of `LANES` successive positions."""
+
+    index: Index
+    lanes: int = 1
+
+    @property
+    def dtype(self) -> DType:  # type: ignore[override]
+        """Always i64."""
+        return int64
+
+    def __str__(self) -> str:
+        return str(self.index) if self.lanes == 1 else f"[{self.index} ...]"
+
+
+@dataclass(frozen=True, slots=True)
+class Load(Scalar):
+    """The element of a buffer at a position; with lanes, that and the following ones."""
+
+    buffer: Buffer
+    index: Index
+    lanes: int = 1
+
+    @property
+    def dtype(self) -> DType:  # type: ignore[override]
+        """The buffer's element type."""
+        return self.buffer.dtype
+
+    def __str__(self) -> str:
+        return f"{self.buffer.name}[{self.index}{'' if self.lanes == 1 else ' ...'}]"
+
+
+INFIX = {"add": "+", "sub": "-", "mul": "*", "div": "/", "bitwise_and": "&", "bitwise_or": "|", "bitwise_xor": "^",
+         "logical_and": "and", "logical_or": "or",
+         "eq": "==", "ne": "!=", "lt": "<", "le": "<=", "gt": ">", "ge": ">="}
+
+
+@dataclass(frozen=True, slots=True)
+class Apply(Scalar):
+    """A word of the scalar vocabulary applied to operands: every elementwise op under its own name, and a few more."""
+
+    word: str
+    operands: tuple[Scalar, ...]
+    dtype: DType
+    lanes: int = 1
+
+    def __str__(self) -> str:
+        if self.word in INFIX:
+            left, right = (f"({o})" if isinstance(o, Apply) and o.word in INFIX else str(o) for o in self.operands)
+            return f"{left} {INFIX[self.word]} {right}"
+        name = self.dtype.short if self.word == "convert" else self.word
+        return f"{name}({', '.join(map(str, self.operands))})"
+
+
+# Statements --------------------------------------------------------------------------------------------------------------------
+
+
+class Statement:
+    """Base of the statements."""
+
+    __slots__ = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Let(Statement):
+    """Defines a local that never changes."""
+
+    target: Local
+    value: Scalar
+    loc: Location | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Set(Statement):
+    """Gives a local that may change (an accumulator, a carried scalar) its first or next value."""
+
+    target: Local
+    value: Scalar
+    loc: Location | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Store(Statement):
+    """Writes one element of a buffer, or LANES successive ones."""
+
+    buffer: Buffer
+    index: Index
+    value: Scalar
+    loc: Location | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class For(Statement):
+    """`for variable in range(start, stop, step)`."""
+
+    variable: Variable
+    start: Index
+    stop: Index
+    body: tuple[Statement, ...]
+    step: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class While(Statement):
+    """Repeats `body`; the scalar `condition` is evaluated before each round, after the statements of `before`."""
+
+    before: tuple[Statement, ...]
+    condition: Scalar
+    body: tuple[Statement, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class If(Statement):
+    """Runs one of two bodies."""
+
+    condition: Scalar
+    then: tuple[Statement, ...]
+    otherwise: tuple[Statement, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Comment(Statement):
+    """A line for the reader."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """A function `(start, stop, buffers)`.
+
+    Attributes:
+        name: a readable summary and a hash of the content.
+        buffers: the arguments in order (inputs, outputs, scratch), then the arrays on the stack.
+        body: the statements.
+        sites: what the nonzero status codes mean, code 1 first.
+    """
+
+    name: str
+    buffers: tuple[Buffer, ...]
+    body: tuple[Statement, ...]
+    sites: tuple[Site, ...] = ()
+
+    @property
+    def arguments(self) -> tuple[Buffer, ...]:
+        """The buffers that the caller passes."""
+        return tuple(b for b in self.buffers if b.role is not Role.LOCAL)
+
+    def __str__(self) -> str:
+        return print_kernel(self)
+
+
+def named(summary: str, buffers: Sequence[Buffer], body: Sequence[Statement], sites: Sequence[Site] = ()) -> Kernel:
+    """A kernel whose name is `summary` and a hash of everything but the user's source lines."""
+    bare = Kernel(summary, tuple(buffers), tuple(body), tuple(Site(s.op, s.size) for s in sites))
+    digest = hashlib.sha256(print_kernel(bare, locations=False).encode()).hexdigest()[:8]
+    return Kernel(f"{summary}_{digest}", bare.buffers, bare.body, tuple(sites))
+
+
+# Text --------------------------------------------------------------------------------------------------------------------------
+
+
+def print_kernel(kernel: Kernel, locations: bool = True) -> str:
+    """The kernel as text, one statement a line, each with the user's source line when `locations`."""
+    heads = [f"{b.role.value} {b.name}: {b.dtype.short}[{b.size}]" + (f" = {b.same_as}" if b.same_as else "") for b in kernel.buffers]
+    lines = [f"kernel {kernel.name}(start, stop):", *("    " + head for head in heads)]
+    lines += [f"    site {code}: {site}" for code, site in enumerate(kernel.sites, 1)]
+    lines += body_lines(kernel.body, 1, locations)
+    return "\n".join(lines) + "\n"
+
+
+def body_lines(body: Sequence[Statement], depth: int, locations: bool = True) -> Iterator[str]:
+    """The lines of statements."""
+    pad = "    " * depth
+    for s in body:
+        match s:
+            case Let(target=target, value=value, loc=loc) | Set(target=target, value=value, loc=loc):
+                yield pad + with_location(f"{target} = {value}", loc if locations else None)
+            case Store(buffer=buffer, index=index, value=value, loc=loc):
+                place = f"{buffer.name}[{index}{'' if value.lanes == 1 else ' ...'}]"
+                yield pad + with_location(f"{place} = {value}", loc if locations else None)
+            case For(variable=variable, start=start, stop=stop, body=inner, step=step):
+                yield f"{pad}for {variable} in {start}..{stop}{f' step {step}' if step != 1 else ''}:"
+                yield from body_lines(inner, depth + 1, locations)
+            case While(before=before, condition=condition, body=inner):
+                yield f"{pad}while:"
+                yield from body_lines(before, depth + 1, locations)
+                yield f"{pad}holds {condition}:"
+                yield from body_lines(inner, depth + 1, locations)
+            case If(condition=condition, then=then, otherwise=otherwise):
+                yield f"{pad}if {condition}:"
+                yield from body_lines(then, depth + 1, locations)
+                if otherwise:
+                    yield f"{pad}else:"
+                    yield from body_lines(otherwise, depth + 1, locations)
+            case Comment(text=text):
+                if locations:
+                    yield f"{pad}# {text}"
+
+
+def with_location(text: str, loc: Location | None) -> str:
+    """`text` with the source line behind it."""
+    return f"{text}  # {loc}" if loc else text
+
+
+def condition(left: Scalar, comparison: str, right: Scalar) -> Apply:
+    """A comparison of two scalars."""
+    return Apply(comparison, (left, right), bool_)
