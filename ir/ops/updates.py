@@ -93,9 +93,9 @@ def _check_box(name: str, x: TensorType, sizes: Shape) -> None:
             raise ShapeError(f"{name}: a box of {sizes} does not fit into the shape {x.shape}")
 
 
-def _place(name: str, shape: Shape, starts: Sequence[np.ndarray], sizes: Shape) -> tuple[slice, ...]:
-    """The box as slices, with its position checked."""
-    box = []
+def _place(name: str, shape: Shape, starts: Sequence[np.ndarray], sizes: Shape) -> tuple[Any, ...]:
+    """The box as slices and an ellipsis, with its position checked."""
+    box: list[Any] = [...]
     for axis, (size, start, n) in enumerate(zip(shape, map(int, starts), sizes, strict=True)):
         if not 0 <= start <= size - n:
             raise IndexRangeError(f"{name}: start {start} is out of range for {n} elements of axis {axis} of size {size}")

@@ -150,7 +150,7 @@ def _infer_slice(types: Types, attrs: Attrs) -> TensorType:
 
 
 def _slice(x: np.ndarray, starts: Shape, stops: Shape, steps: Shape) -> np.ndarray:
-    return x[tuple(map(slice, starts, stops, steps))]
+    return x[(*map(slice, starts, stops, steps), ...)]  # the ellipsis keeps a view of shape [] an array
 
 
 def _slice_rule(b: Any, node: Any, g: Any) -> Any:
@@ -172,7 +172,7 @@ def _infer_flip(types: Types, attrs: Attrs) -> TensorType:
 
 
 def _flip(x: np.ndarray, dims: Shape) -> np.ndarray:
-    return x[tuple(slice(None, None, -1) if k in dims else slice(None) for k in range(x.ndim))]
+    return x[(*(slice(None, None, -1 if k in dims else 1) for k in range(x.ndim)), ...)]
 
 
 def _flip_index(indices: Sequence[Any], x: TensorType, attrs: Attrs) -> list[Any]:
