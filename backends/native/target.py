@@ -1,0 +1,57 @@
+"""The machine that code is generated for, and the lock under which LLVM is used. Imports llvmlite's binding, not Numba."""
+from __future__ import annotations
+
+import functools
+import os
+import threading
+from typing import Any
+
+import llvmlite.binding as llvm
+
+
+class ForkSafeLock:
+    """A reentrant lock that a forked child finds open."""
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        os.register_at_fork(after_in_child=self._reset)
+
+    def _reset(self) -> None:
+        self._lock = threading.RLock()
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+
+    def __exit__(self, *error: object) -> None:
+        self._lock.release()
+
+
+LOCK = ForkSafeLock()
+"""Held while anything is compiled or loaded: LLVM's global context is shared by all threads."""
+
+
+@functools.cache
+def features() -> str:
+    """The host's features as LLVM writes them; vectors may be as wide as the registers."""
+    return llvm.get_host_cpu_features().flatten() + ",-prefer-256-bit"
+
+
+@functools.cache
+def identity() -> str:
+    """CPU, features and triple: two machines with the same identity can exchange machine code."""
+    return f"{llvm.get_process_triple()} {llvm.get_host_cpu_name()} {features()}"
+
+
+def new_machine() -> Any:
+    """A target machine of one's own: an execution engine takes it over and frees it."""
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+    target = llvm.Target.from_triple(llvm.get_process_triple())
+    return target.create_target_machine(cpu=llvm.get_host_cpu_name(), features=features(), opt=3, reloc="pic",
+                                        codemodel="small")
+
+
+@functools.cache
+def machine() -> Any:
+    """The target machine with which this process compiles."""
+    return new_machine()
