@@ -1,0 +1,322 @@
+"""backward(), grad() and the rest of torch's autograd surface, over the tape and the one reverse-mode pass."""
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..ir.errors import GradientError, ShapeError, TraceError
+from ..passes.reverse import backpropagate
+from .dispatch import EMIT, write
+from .grad_mode import set_grad_enabled
+from .location import error
+from .slots import EPOCH
+from .state import STATE
+from .tape import Accumulate, Edge, Record, alias_of, gradient_edge, tensor_requires_grad
+from .tensor import Tensor, method, tensor_property, wrap
+
+
+def records_behind(edges: Iterable[Edge]) -> list[Record]:
+    """The records that the edges reach, in the order in which they were made."""
+    seen: set[int] = set()
+    found: list[Record] = []
+    stack = [edge[0] for edge in edges]
+    while stack:
+        entry = stack.pop()
+        if id(entry) in seen or isinstance(entry, Accumulate):
+            continue
+        seen.add(id(entry))
+        found.append(entry)
+        stack.extend(edge[0] for edge in entry.edges if edge is not None)
+    found.sort(key=lambda r: r.sequence)
+    return found
+
+
+def _output_keys(entry: Record) -> tuple[Edge, ...]:
+    return tuple((entry, k) for k in range(len(entry.saved_outputs) or 1))
+
+
+def sweep(roots: Sequence[Tensor], seeds: Sequence[Tensor], wanted: Sequence[Edge] | None, create_graph: bool,
+           retain_graph: bool) -> dict[Edge, Tensor]:
+    """The cotangent at every wanted edge (at every leaf when `wanted` is None)."""
+    cotangents: dict[Edge, Tensor] = {}
+    with set_grad_enabled(create_graph):
+        for root, seed in zip(roots, seeds, strict=True):
+            edge = gradient_edge(root)
+            assert edge is not None
+            cotangents[edge] = EMIT.add(cotangents[edge], seed) if edge in cotangents else seed
+        records = records_behind(cotangents)
+        _check_trace(records)
+        targets = set(wanted) if wanted is not None else _ends(records, cotangents)
+        targets |= {(r, k) for r in records if r.retained for k in r.retained}
+        found = backpropagate(records, cotangents, targets, EMIT, input_keys=lambda r: r.edges, output_keys=_output_keys)
+    for entry in records:
+        _keep_retained(entry, found)
+        if not retain_graph:
+            entry.free()
+    return found
+
+
+def _check_trace(records: Sequence[Record]) -> None:
+    for entry in records:
+        if entry.trace is not STATE.trace:
+            what = "outside" if STATE.trace is not None else "inside"
+            raise error(TraceError, f"backward reaches an operation ({entry.name}) that was recorded {what} the compiled function: "
+                        "compute the whole loss where backward is called, or detach() what comes from elsewhere")
+        loop = None if entry.trace is None else entry.trace.poison_of(entry.sequence)
+        if loop is not None:
+            raise error(GradientError, f"backward reaches an operation ({entry.name}) inside the compiled loop at {loop}: gradients do not flow "
+                        "through a captured loop. Call backward inside the loop, detach() the value, or unroll with a plain `range`")
+
+
+def _ends(records: Sequence[Record], cotangents: Iterable[Edge]) -> set[Edge]:
+    edges = [e for r in records for e in r.edges if e is not None] + list(cotangents)
+    return {e for e in edges if isinstance(e[0], Accumulate)}
+
+
+def _keep_retained(entry: Record, found: dict[Edge, Tensor]) -> None:
+    for k, reference in (entry.retained or {}).items():
+        tensor, value = reference(), found.get((entry, k))
+        if tensor is not None and value is not None:
+            _accumulate(tensor, value)
+
+
+def _accumulate(leaf: Tensor, value: Tensor) -> None:
+    """Adds a cotangent to `.grad` as torch does: in place when no graph of the gradient is wanted."""
+    previous = leaf.grad
+    if previous is None:
+        leaf._set_grad(_own_copy(value))
+    elif STATE.grad_enabled and tensor_requires_grad(value):
+        leaf._set_grad(EMIT.add(previous, value))
+    else:
+        with set_grad_enabled(False):
+            write(previous, EMIT.add(previous, value), "add_")
+
+
+def _own_copy(value: Tensor) -> Tensor:
+    """The cotangent as a tensor that shares memory with nothing else."""
+    if tensor_requires_grad(value) and STATE.grad_enabled:
+        return value
+    if value._array is None:
+        return EMIT.copy(value) if value._storage.version or value._path else alias_value(value)
+    return wrap(np.array(value._array, order="C"))
+
+
+def alias_value(value: Tensor) -> Tensor:
+    """A traced tensor with the same value and a storage of its own."""
+    assert STATE.trace is not None
+    return STATE.trace.new_tensor(STATE.trace.read(value))
+
+
+def _seed(root: Tensor, gradient: Tensor | None, what: str) -> Tensor:
+    if gradient is None:
+        if root.shape.numel() != 1:
+            raise error(GradientError, f"grad can be implicitly created only for scalar outputs, got shape {list(root.shape)}: "
+                        f"reduce it (`.sum()`) or pass `{what}`")
+        return EMIT.full_like(root, 1)
+    if tuple(gradient.shape) != tuple(root.shape):
+        raise error(ShapeError, f"backward: the gradient has shape {list(gradient.shape)}, the tensor {list(root.shape)}: they must be equal")
+    return gradient
+
+
+def _check_root(root: Tensor) -> None:
+    if not tensor_requires_grad(root):
+        raise error(GradientError, "element 0 of tensors does not require grad and does not have a grad_fn: make an input with "
+                    "requires_grad=True, and compute the result outside no_grad()")
+
+
+@method()
+def backward(self: Tensor, gradient: Tensor | None = None, retain_graph: bool | None = None, create_graph: bool = False,
+             inputs: Tensor | Sequence[Tensor] | None = None) -> None:
+    """Computes the derivative of this tensor by the leaves and adds it to their `.grad` (torch's `Tensor.backward`).
+
+    Args:
+        gradient: the cotangent, of this tensor's shape; 1 for a scalar when left out.
+        retain_graph: keep what the tape saved, for another backward; default: the value of `create_graph`.
+        create_graph: record the derivative itself, for second derivatives.
+        inputs: accumulate into these leaves only.
+
+    Raises:
+        GradientError: no gradient is recorded, the tape was freed, or a saved value was overwritten.
+    """
+    backward_all([self], None if gradient is None else [gradient], retain_graph, create_graph, inputs)
+
+
+def backward_all(tensors: Sequence[Tensor] | Tensor, grad_tensors: Sequence[Tensor | None] | None = None, retain_graph: bool | None = None,
+                 create_graph: bool = False, inputs: Tensor | Sequence[Tensor] | None = None) -> None:
+    """The sum of the derivatives of several tensors, accumulated in the leaves (torch.autograd.backward)."""
+    roots = [tensors] if isinstance(tensors, Tensor) else list(tensors)
+    for root in roots:
+        _check_root(root)
+    given = list(grad_tensors) if grad_tensors is not None else [None] * len(roots)
+    seeds = [_seed(root, g, "gradient=") for root, g in zip(roots, given, strict=True)]
+    leaves = None if inputs is None else [inputs] if isinstance(inputs, Tensor) else list(inputs)
+    wanted = None if leaves is None else [_wanted_edge(t) for t in leaves]
+    keep = create_graph if retain_graph is None else retain_graph
+    found = sweep(roots, seeds, wanted, create_graph, keep)
+    with set_grad_enabled(create_graph):
+        if leaves is not None:
+            for leaf in leaves:
+                value = found.get(_wanted_edge(leaf))
+                if value is not None:
+                    _accumulate(leaf, value)
+            return
+        for (target, _), value in found.items():
+            if isinstance(target, Accumulate):
+                _accumulate(target.leaf, _hooked(target.leaf, value))
+
+
+def _hooked(leaf: Tensor, value: Tensor) -> Tensor:
+    for hook in leaf.__dict__.get("_backward_hooks", {}).values():
+        value = hook(value) or value
+    return value
+
+
+def _wanted_edge(tensor: Tensor) -> Edge:
+    edge = gradient_edge(tensor)
+    if edge is None:
+        raise error(GradientError, "One of the differentiated Tensors does not require grad")
+    return edge
+
+
+def grad(outputs: Tensor | Sequence[Tensor], inputs: Tensor | Sequence[Tensor], grad_outputs: Tensor | Sequence[Tensor | None] | None = None,
+         retain_graph: bool | None = None, create_graph: bool = False, allow_unused: bool = False) -> tuple[Tensor | None, ...]:
+    """The derivative of the sum of `outputs` by each of `inputs` (torch.autograd.grad); nothing is accumulated.
+
+    Returns:
+        one tensor per input, of the input's shape; None for an unused input when `allow_unused`.
+
+    Raises:
+        GradientError: an input does not require grad, or is not used and `allow_unused` is False.
+    """
+    roots = [outputs] if isinstance(outputs, Tensor) else list(outputs)
+    targets = [inputs] if isinstance(inputs, Tensor) else list(inputs)
+    given = [grad_outputs] if isinstance(grad_outputs, Tensor) or grad_outputs is None and len(roots) == 1 else list(grad_outputs or [None] * len(roots))
+    for root in roots:
+        _check_root(root)
+    edges = [_wanted_edge(t) for t in targets]
+    seeds = [_seed(root, g, "grad_outputs=") for root, g in zip(roots, given, strict=True)]
+    keep = create_graph if retain_graph is None else retain_graph
+    found = sweep(roots, seeds, edges, create_graph, keep)
+    results = [found.get(edge) for edge in edges]
+    if not allow_unused and any(r is None for r in results):
+        raise error(GradientError, "One of the differentiated Tensors appears to not have been used in the graph. "
+                    "Set allow_unused=True if this is the desired behavior.")
+    return tuple(None if r is None else r if create_graph or STATE.trace is not None else alias_of(r) for r in results)
+
+
+# ---- the rest of the surface on tensors ---------------------------------------------------------------------------------
+
+def _get_requires_grad(self: Tensor) -> bool:
+    """Whether operations on this tensor are recorded; may be set on leaves of floating-point dtype."""
+    return tensor_requires_grad(self)
+
+
+def _set_requires_grad(self: Tensor, value: bool) -> None:
+    if self._current_edge() is not None:
+        if value:
+            return
+        raise error(GradientError, "you can only change requires_grad flags of leaf variables. If you want to use a computed variable in a "
+                    "subgraph that doesn't require differentiation use var_no_grad = var.detach()")
+    if value and not self.dtype.is_floating_point:
+        raise error(GradientError, f"only Tensors of floating point dtype can require gradients, got {self.dtype}")
+    if STATE.trace is None:
+        EPOCH.bump()
+    self._requires_grad = bool(value)
+
+
+Tensor.requires_grad = property(_get_requires_grad, _set_requires_grad)  # type: ignore[attr-defined]
+
+
+@method()
+def requires_grad_(self: Tensor, requires_grad: bool = True) -> Tensor:
+    """Sets `requires_grad` and returns the tensor."""
+    _set_requires_grad(self, requires_grad)
+    return self
+
+
+@tensor_property
+def grad_fn(self: Tensor) -> Record | None:
+    """The record of the operation that made this tensor, None for a leaf; prints torch's name."""
+    edge = self._current_edge()
+    return None if edge is None else edge[0]
+
+
+@method()
+def detach(self: Tensor) -> Tensor:
+    """A tensor over the same memory that no gradient flows through."""
+    alias = alias_of(self)
+    alias._detached_view = True
+    return alias
+
+
+@method()
+def detach_(self: Tensor) -> Tensor:
+    """Cuts this tensor from the tape, in place."""
+    if self._base is not None:
+        raise error(GradientError, "Can't detach views in-place. Use detach() instead")
+    self._edge, self._requires_grad = None, False
+    return self
+
+
+@method()
+def retain_grad(self: Tensor) -> None:
+    """Lets `backward` fill `.grad` of this tensor too, though it is not a leaf."""
+    edge = self._current_edge()
+    if edge is None:
+        if not self._requires_grad:
+            raise error(GradientError, "can't retain_grad on Tensor that has requires_grad=False")
+        return
+    entry, k = edge
+    if entry.retained is None:
+        entry.retained = {}
+    entry.retained[k] = weakref.ref(self)
+    self._retains_grad = True
+
+
+@tensor_property
+def retains_grad(self: Tensor) -> bool:
+    """Whether `retain_grad` was called on this non-leaf tensor."""
+    return self._retains_grad
+
+
+@method()
+def register_hook(self: Tensor, hook: Callable[[Tensor], Tensor | None]) -> Any:
+    """Calls `hook` with the gradient of this leaf before it is accumulated; a result replaces it. Returns a handle with `remove()`."""
+    if self._current_edge() is not None:
+        raise error(GradientError, "register_hook: hooks exist for leaf tensors; use autograd.grad for intermediate gradients")
+    hooks = self.__dict__.setdefault("_backward_hooks", {})
+    handle = HookHandle(hooks)
+    hooks[id(handle)] = hook
+    return handle
+
+
+class HookHandle:
+    """Removes a hook."""
+
+    def __init__(self, hooks: dict[int, Any]) -> None:
+        self._hooks = hooks
+
+    def remove(self) -> None:
+        """Removes the hook; a second call does nothing."""
+        self._hooks.pop(id(self), None)
+
+
+def _get_data(self: Tensor) -> Tensor:
+    """The same memory without gradient; assigning makes this tensor use the other's memory."""
+    return detach(self)
+
+
+def _set_data(self: Tensor, other: Tensor) -> None:
+    if STATE.trace is not None:
+        raise error(TraceError, "`tensor.data = ...` inside a compiled function: write the values with `tensor.copy_(...)` under no_grad")
+    if self.dtype is not other.dtype:
+        raise error(GradientError, f"data: cannot change the dtype of a tensor from {self.dtype} to {other.dtype}")
+    self._array, self._storage_or_none = other._memory(), other._storage
+    self._base, self._steps = None, ()
+    EPOCH.bump()
+
+
+Tensor.data = property(_get_data, _set_data)  # type: ignore[attr-defined]

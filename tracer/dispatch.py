@@ -1,0 +1,168 @@
+"""The one dispatcher: every operation on tensors passes through `apply`, `view` or `write`.
+
+Outside a trace an op evaluates its reference meaning at once; inside, it appends a node. Either way it is recorded on the tape when a
+gradient is wanted. Operands must already fit the strict IR op: the promotion and broadcasting rules are in promotion.py.
+"""
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..ir.emitter import Emitter
+from ..ir.errors import GradientError, TraceError
+from ..ir.op import GradientRule, Op
+from .location import error
+from .state import STATE
+from .tape import derived_edge, gradient_edge, rebase, record, tensor_requires_grad
+from .tensor import Tensor, wrap
+
+np.seterr(all="ignore")  # the reference meanings follow IEEE silently, as torch does
+
+_NO_ATTRS: dict[str, Any] = {}
+
+
+def apply(op: Op, inputs: Sequence[Tensor], attrs: Mapping[str, Any] = _NO_ATTRS) -> Any:
+    """Runs or traces `op`; the result (a tuple when there are several) shares no memory with the inputs.
+
+    The result of a view op may alias its input's memory in eager mode and is for reading only: `view` makes user-visible views.
+    """
+    trace = STATE.trace
+    if trace is not None:
+        outputs = trace.emit(op, inputs, attrs)
+    else:
+        outputs = _evaluate(op, inputs, attrs)
+    if STATE.grad_enabled and op.vjp is not GradientRule.ZERO_GRAD:
+        for t in inputs:
+            if t._requires_grad or (t._base is not None and tensor_requires_grad(t)):
+                record(op, inputs, attrs, outputs)
+                break
+    return outputs[0] if len(outputs) == 1 else tuple(outputs)
+
+
+def _evaluate(op: Op, inputs: Sequence[Tensor], attrs: Mapping[str, Any]) -> list[Tensor]:
+    arrays = [t._array for t in inputs]
+    for t in inputs:
+        if t._array is None:
+            raise t._no_memory()
+    result = op.evaluate(*arrays, **attrs)
+    return [wrap(r) for r in result] if type(result) is tuple else [wrap(result)]
+
+
+def apply_copy(op: Op, x: Tensor, attrs: Mapping[str, Any] = _NO_ATTRS) -> Tensor:
+    """A view op whose result is a tensor of its own for the user (torch's `flip`, `repeat` copy)."""
+    result = apply(op, (x,), attrs)
+    if result._array is not None and not (result._array.flags.owndata and result._array.flags.c_contiguous):
+        result._array = np.array(result._array, order="C")
+    return result
+
+
+def view(op: Op, x: Tensor, attrs: Mapping[str, Any]) -> Tensor:
+    """A view of `x` that shares its storage; in eager mode the op's reference meaning must give a NumPy view."""
+    if x._array is None:
+        if STATE.trace is None:
+            raise x._no_memory()
+        result = STATE.trace.view(op, x, attrs)
+    else:
+        result = wrap(op.evaluate(x._array, **attrs))
+        if STATE.trace is not None:
+            STATE.trace.adopt_view(op, x, attrs, result)
+    storage = result._storage_or_none = x._storage
+    if x._detached_view:
+        result._detached_view = True
+    else:
+        result._base = x if x._base is None else x._base
+        result._steps = (*x._steps, (op, attrs))
+        result._edge_version = storage.version
+        if (x._requires_grad or x._base is not None) and STATE.grad_enabled and tensor_requires_grad(x) and x.dtype.is_floating_point:
+            record(op, (x,), attrs, (result,))
+            result._edge_version = storage.version
+    return result
+
+
+def check_writable(target: Tensor, op_name: str) -> None:
+    """Refuses what torch refuses: a leaf that requires grad, a view of one, a tensor whose elements overlap in memory."""
+    if STATE.grad_enabled:
+        base = target._base
+        if target._requires_grad and base is None and target._edge is None:
+            raise error(GradientError, f"{op_name}: a leaf Variable that requires grad is being used in an in-place operation. "
+                        "Put the update under `with weft.no_grad():`")
+        if base is not None and base._requires_grad and base._current_edge() is None:
+            raise error(GradientError, f"{op_name}: a view of a leaf Variable that requires grad is being used in an in-place operation. "
+                        "Put the update under `with weft.no_grad():`")
+    if overlaps(target):
+        raise error(GradientError, f"{op_name}: unsupported operation: more than one element of the written-to tensor refers to a single "
+                    "memory location. Please clone() the tensor before performing the operation.")
+
+
+def overlaps(target: Tensor) -> bool:
+    """Whether two elements of the tensor certainly share memory (a stride of 0, or a row that runs into the next)."""
+    array = target._array
+    if array is not None and array.flags.forc:
+        return False
+    reach = 0
+    for stride, size in sorted((s, n) for s, n in zip(target.stride(), target.shape, strict=True) if n > 1):
+        if stride <= reach:
+            return True
+        reach += stride * (size - 1)
+    return False
+
+
+def write(target: Tensor, new: Tensor, op_name: str = "copy_") -> Tensor:
+    """Writes `new` (same shape and dtype) into the memory of `target`; the version counter moves and gradient edges follow."""
+    check_writable(target, op_name)
+    trace = STATE.trace
+    if trace is not None:
+        trace.write(target, new)
+    else:
+        if target._array is None or new._array is None:
+            raise (target if target._array is None else new)._no_memory()
+        if target._frozen:
+            raise error(GradientError, f"{op_name}: this tensor is read-only memory")
+        if new._array is not target._array:
+            target._array[...] = new._array
+    written(target, new)
+    return target
+
+
+def written(target: Tensor, new: Tensor) -> None:
+    """The bookkeeping after a write: version, and edges when a gradient is recorded."""
+    base = target._base
+    tracked = STATE.grad_enabled and (tensor_requires_grad(new) or tensor_requires_grad(target))
+    new_edge = gradient_edge(new) if tracked else None
+    if tracked and base is not None:
+        derived_edge(target)
+        rebase(target, new_edge)
+    target._storage.version += 1
+    if not tracked:
+        return
+    if base is not None:
+        base._edge_version = base._storage.version
+        target._edge_version = target._storage.version
+    target._edge, target._requires_grad = new_edge, new_edge is not None
+
+
+class TensorEmitter(Emitter):
+    """Emits ops on tensors through the dispatcher: eager evaluation or trace nodes, whichever is on."""
+
+    def emit(self, op: Op, inputs: Sequence[Tensor], attrs: Mapping[str, Any]) -> Any:
+        return apply(op, inputs, attrs)
+
+
+EMIT = TensorEmitter()
+
+
+def fresh(x: Tensor) -> Tensor:
+    """`x`, or a contiguous copy when its memory may be shared: for results of view ops that must stand on their own."""
+    if x._array is not None and x._array.base is not None:
+        return wrap(np.array(x._array, order="C"))
+    return x
+
+
+def require_no_trace(what: str, remedy: str) -> None:
+    """Raises TraceError inside a trace."""
+    if STATE.trace is not None:
+        raise error(TraceError, f"{what} is not known while a function is traced: {remedy}")
+
+

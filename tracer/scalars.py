@@ -1,0 +1,151 @@
+"""RuntimeScalar: a Python number that is a run-time input of a compiled program.
+
+It stands where the user's function expects a float or an int. Arithmetic on it is traced; anything that needs the number itself
+(a comparison, `int(lr)`, `math.sqrt(lr)`) pins the program to the current value, so that another value is traced again.
+"""
+from __future__ import annotations
+
+import operator
+from typing import TYPE_CHECKING, Any
+
+from ..ir.errors import TraceError
+from ..ir.ops import OPS
+from ..ir.types import float64, int64
+from .dispatch import EMIT, apply
+from .location import error
+from .state import STATE
+from .tensor import Tensor
+
+if TYPE_CHECKING:
+    from .trace import ScalarInput
+
+
+class RuntimeScalar:
+    """A traced Python number: `tensor` is a 0-d float64 or int64 traced tensor, `example` its value in this trace.
+
+    `example` is None for a loop index, whose value changes while the program runs.
+    """
+
+    __slots__ = ("tensor", "example", "sources")
+
+    def __init__(self, tensor: Tensor, example: int | float | None, sources: frozenset[ScalarInput]) -> None:
+        self.tensor, self.example, self.sources = tensor, example, sources
+
+    @property
+    def __class__(self) -> type:  # type: ignore[override]  # isinstance(lr, float) holds in user code
+        return float if self.tensor.dtype is float64 else int
+
+    def concrete(self, why: str) -> Any:
+        """The number itself; the program is from now on valid for this value only."""
+        if self.example is None:
+            raise error(TraceError, f"{why} needs the value of a loop index, which changes while the compiled loop runs: use tensor "
+                        "operations on it (`weft.where`), or a plain `range` for a loop that should be unrolled")
+        for source in self.sources:
+            source.pinned = True
+        return self.example
+
+    def __repr__(self) -> str:
+        return f"RuntimeScalar({self.example})"
+
+    def __format__(self, spec: str) -> str:
+        return format(self.concrete("formatting"), spec)
+
+    def __str__(self) -> str:
+        return str(self.concrete("str()"))
+
+    def __bool__(self) -> bool:
+        return bool(self.concrete("a condition"))
+
+    def __float__(self) -> float:
+        return float(self.concrete("float()"))
+
+    def __int__(self) -> int:
+        return int(self.concrete("int()"))
+
+    def __index__(self) -> int:
+        return operator.index(self.concrete("use as a size or index"))
+
+    def __hash__(self) -> int:
+        return hash(self.concrete("hash()"))
+
+    def __round__(self, digits: int | None = None) -> Any:
+        return round(self.concrete("round()"), digits)
+
+
+def _operand(value: Any) -> tuple[Tensor, Any, frozenset[Any]] | None:
+    """(0-d tensor, example, sources) of a number; None when it is no number."""
+    if type(value) is RuntimeScalar:
+        return value.tensor, value.example, value.sources
+    if type(value) in (int, bool) and -2**63 <= value < 2**63:
+        return EMIT.scalar(int(value), int64), value, frozenset()
+    if type(value) is float:
+        return EMIT.scalar(value, float64), value, frozenset()
+    return None
+
+
+def _arithmetic(op_name: str, python: Any, real: bool = False) -> Any:
+    """A binary method: traced in float64 when an operand is a float (or `real`), else in int64."""
+
+    def compute(x: Any, y: Any) -> Any:
+        left, right = _operand(x), _operand(y)
+        if left is None or right is None or STATE.trace is None:
+            return NotImplemented
+        floating = real or float64 in (left[0].dtype, right[0].dtype)
+        dtype = float64 if floating else int64
+        result = apply(OPS[op_name], (EMIT.cast(left[0], dtype), EMIT.cast(right[0], dtype)))
+        example = None if left[1] is None or right[1] is None else python(left[1], right[1])
+        return RuntimeScalar(result, example, left[2] | right[2])
+
+    return compute
+
+
+def _install() -> None:
+    table = {"add": ("add", operator.add, False), "sub": ("sub", operator.sub, False), "mul": ("mul", operator.mul, False),
+             "truediv": ("div", operator.truediv, True), "floordiv": ("floor_divide", operator.floordiv, False),
+             "mod": ("remainder", operator.mod, False)}
+    for name, (op_name, python, real) in table.items():
+        compute = _arithmetic(op_name, python, real)
+        setattr(RuntimeScalar, f"__{name}__", compute)
+        setattr(RuntimeScalar, f"__r{name}__", lambda self, other, compute=compute: compute(other, self))
+    for name in ("eq", "ne", "lt", "le", "gt", "ge"):
+        python = getattr(operator, name)
+        setattr(RuntimeScalar, f"__{name}__", _comparison(python))
+
+
+def _comparison(python: Any) -> Any:
+    def compare(self: RuntimeScalar, other: Any) -> Any:
+        if isinstance(other, Tensor):
+            return NotImplemented
+        if type(other) is RuntimeScalar:
+            other = other.concrete("a comparison")
+        return python(self.concrete("a comparison"), other)
+
+    return compare
+
+
+def _power(x: Any, y: Any) -> Any:
+    """x ** y. A small constant integer exponent of an integer stays an integer, as in Python."""
+    if type(y) is int and y >= 0 and type(x) is RuntimeScalar and x.tensor.dtype is int64:
+        return _arithmetic("pow", operator.pow)(x, y)
+    return _arithmetic("pow", operator.pow, real=True)(x, y)
+
+
+def _negate(self: RuntimeScalar) -> RuntimeScalar:
+    return RuntimeScalar(apply(OPS.neg, (self.tensor,)), None if self.example is None else -self.example, self.sources)
+
+
+def _absolute(self: RuntimeScalar) -> RuntimeScalar:
+    return RuntimeScalar(apply(OPS.abs, (self.tensor,)), None if self.example is None else abs(self.example), self.sources)
+
+
+_install()
+RuntimeScalar.__pow__ = _power  # type: ignore[attr-defined]
+RuntimeScalar.__rpow__ = lambda self, other: _power(other, self)  # type: ignore[attr-defined]
+RuntimeScalar.__neg__ = _negate  # type: ignore[attr-defined]
+RuntimeScalar.__pos__ = lambda self: self  # type: ignore[attr-defined]
+RuntimeScalar.__abs__ = _absolute  # type: ignore[attr-defined]
+
+
+def is_number(value: Any) -> bool:
+    """Whether `value` is a Python number or a traced one (bool is not)."""
+    return type(value) in (int, float, RuntimeScalar)

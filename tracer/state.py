@@ -1,0 +1,18 @@
+"""What is true of the running thread: the trace in progress, and whether gradients are recorded."""
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .trace import Trace
+
+
+class ThreadState(threading.local):
+    """One thread's state; the class attributes are every thread's start values."""
+
+    trace: Trace | None = None
+    grad_enabled: bool = True
+
+
+STATE = ThreadState()

@@ -1,0 +1,324 @@
+"""The tape: what an operation records about itself so that its derivative can be taken later.
+
+A record is one executed IR op. Tensors point to records (`_edge`: record and output number) and records to the edges of their inputs,
+so the tape of a computation is exactly what its live tensors reach; nothing else is kept. A record saves only the values that the
+op's vjp rule reads, which is found out once per op by running the rules on a probe graph.
+"""
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ..ir.builder import Builder
+from ..ir.errors import GradientError
+from ..ir.graph import Location, Node, Value
+from ..ir.op import GradientRule, Op
+from ..ir.ops import OPS
+from ..ir.types import DType, Shape, TensorType
+from .location import error, user_location
+from .state import STATE
+from .storage import Storage
+from .tensor import Step, Tensor
+
+Edge = tuple["Record", int]
+_sequence = itertools.count()
+
+
+def next_record() -> int:
+    """A number between those of the records made before now and those made later."""
+    return next(_sequence)
+
+
+class Placeholder:
+    """An input or output that no vjp rule reads: only its type is kept."""
+
+    __slots__ = ("shape", "dtype")
+
+    def __init__(self, shape: Shape, dtype: DType) -> None:
+        self.shape, self.dtype = shape, dtype
+
+
+class Saved:
+    """A value that a vjp rule reads: an alias of the tensor, and the version that its storage had."""
+
+    __slots__ = ("tensor", "version", "storage")
+
+    def __init__(self, tensor: Tensor, keep_edge: bool) -> None:
+        alias = alias_of(tensor)
+        if keep_edge:
+            alias._edge, alias._requires_grad = tensor._current_edge(), tensor_requires_grad(tensor)
+            alias._accumulator = tensor._accumulator
+        self.tensor = alias
+        self.storage: Storage = tensor._storage
+        self.version = self.storage.version
+
+    def unpack(self, record: Record) -> Tensor:
+        """The value, or torch's error when it was overwritten meanwhile."""
+        if self.storage.version != self.version:
+            raise error(GradientError, "one of the variables needed for gradient computation has been modified by an inplace operation: "
+                        f"[{self.tensor.type_}], which {record.name}{_at(record.loc)} saved, is at version "
+                        f"{self.storage.version}; expected version {self.version} instead. Hint: use an out-of-place operation, "
+                        "or `clone()` the tensor before it is changed")
+        return self.tensor
+
+
+def _at(loc: Location | None) -> str:
+    return f" at {loc}" if loc is not None else ""
+
+
+def alias_of(tensor: Tensor) -> Tensor:
+    """Another tensor over the same memory (or trace value), without autograd state."""
+    alias = Tensor()
+    alias._storage_or_none = tensor._storage
+    alias._array = tensor._array
+    if tensor._array is None:
+        alias._trace, alias._type = tensor._trace, tensor._type
+        alias._strides, alias._offset, alias._path = tensor._strides, tensor._offset, tensor._path
+        alias._cache = tensor._cache
+    elif tensor._trace is not None:
+        alias._trace = tensor._trace
+    return alias
+
+
+class Record:
+    """One executed op: what `backpropagate` needs to know of it."""
+
+    __slots__ = ("op", "attrs", "edges", "saved_inputs", "saved_outputs", "sequence", "name", "loc", "trace", "retained",
+                 "hooks", "regions", "__weakref__")
+
+    def __init__(self, op: Op, attrs: Mapping[str, Any], edges: tuple[Edge | None, ...], name: str) -> None:
+        self.op, self.attrs, self.edges, self.name = op, attrs, edges, name
+        self.saved_inputs: tuple[Saved | Placeholder, ...] | None = ()
+        self.saved_outputs: tuple[Saved | Placeholder, ...] = ()
+        self.sequence = next(_sequence)
+        self.loc: Location | None = None
+        self.trace = STATE.trace
+        self.retained: dict[int, Any] | None = None
+        self.hooks: dict[int, list] | None = None
+        self.regions = ()
+
+    @property
+    def inputs(self) -> tuple[Any, ...]:
+        """The inputs as handles: tensors where a rule may read the value, else placeholders."""
+        if self.saved_inputs is None:
+            raise error(GradientError, "Trying to backward through the graph a second time (or directly access saved tensors after they "
+                        "have already been freed). Specify retain_graph=True if you need to backward through the graph a second time "
+                        "or if you need to access saved tensors after calling backward")
+        return _Unpacked(self, self.saved_inputs, None)  # type: ignore[return-value]
+
+    @property
+    def outputs(self) -> tuple[Any, ...]:
+        """The outputs as handles."""
+        return _Unpacked(self, self.saved_outputs, self)  # type: ignore[return-value]
+
+    def free(self) -> None:
+        """Drops the saved values; a second backward is then an error."""
+        if any(isinstance(s, Saved) for s in (*(self.saved_inputs or ()), *self.saved_outputs)):
+            self.saved_inputs, self.saved_outputs = None, ()
+
+    def __repr__(self) -> str:
+        return f"<{self.name}>"
+
+
+class _Unpacked(Sequence):
+    """The saved values of a record, version-checked at the moment a rule reads one."""
+
+    def __init__(self, record: Record, saved: Sequence[Saved | Placeholder], producer: Record | None) -> None:
+        self.record, self.saved, self.producer = record, saved, producer
+
+    def __len__(self) -> int:
+        return len(self.saved)
+
+    def __getitem__(self, k: Any) -> Any:
+        item = self.saved[k]
+        if isinstance(item, Placeholder):
+            return item
+        tensor = item.unpack(self.record)
+        if self.producer is not None and tensor._edge is None:
+            tensor = alias_of(tensor)      # the edge is attached only now: a record must not own itself
+            tensor._edge, tensor._requires_grad = (self.producer, k), True
+        return tensor
+
+
+class Accumulate:
+    """The end of the tape at a leaf: what arrives here is added to the leaf's `.grad`."""
+
+    __slots__ = ("leaf", "name", "__weakref__")
+
+    def __init__(self, leaf: Tensor) -> None:
+        self.leaf, self.name = leaf, "AccumulateGrad"
+
+    def __repr__(self) -> str:
+        return "<AccumulateGrad>"
+
+
+# ---- which values a rule reads -------------------------------------------------------------------------------------------
+
+_reads: dict[tuple[Op, int, int], tuple[frozenset[int], frozenset[int]]] = {}
+
+
+def values_read(op: Op, i: int, inputs: Sequence[TensorType], attrs: Mapping[str, Any]) -> tuple[frozenset[int], frozenset[int]]:
+    """The inputs and the outputs whose values the rule of input `i` reads: found by running it on a probe, once per op."""
+    key = (op, i, len(inputs))
+    known = _reads.get(key)
+    if known is None:
+        known = _reads[key] = _probe(op, i, inputs, attrs)
+    return known
+
+
+def _probe(op: Op, i: int, inputs: Sequence[TensorType], attrs: Mapping[str, Any]) -> tuple[frozenset[int], frozenset[int]]:
+    rule = op.input_rule(i)
+    if isinstance(rule, GradientRule):
+        return frozenset(), frozenset()
+    b = Builder("probe")
+    values = [b.param(t) for t in inputs]
+    outputs = [Value(t) for t in op.output_types(inputs, attrs)]
+    cotangents = [b.param(v.type) for v in outputs]
+    node = Node(op, tuple(values), attrs, tuple(outputs))
+    result = rule(b, node, cotangents[0] if len(outputs) == 1 else tuple(cotangents))
+    read = {v for n in b.nodes for v in n.inputs} | ({result} if isinstance(result, Value) else set())
+    return (frozenset(k for k, v in enumerate(values) if v in read), frozenset(k for k, v in enumerate(outputs) if v in read))
+
+
+# ---- recording -----------------------------------------------------------------------------------------------------------
+
+def tensor_requires_grad(tensor: Tensor) -> bool:
+    """Whether gradients flow to this tensor; a view follows its base."""
+    if tensor._base is not None and tensor._storage.version != tensor._edge_version:
+        return tensor._current_edge() is not None
+    return tensor._requires_grad
+
+
+def gradient_edge(tensor: Tensor) -> Edge | None:
+    """Where a cotangent of this tensor goes: to the op that made it, to the leaf's accumulator, or nowhere."""
+    edge = tensor._current_edge()
+    if edge is not None:
+        return edge
+    return (accumulator_of(tensor), 0) if tensor._requires_grad else None  # type: ignore[return-value]
+
+
+def accumulator_of(leaf: Tensor) -> Accumulate:
+    """The one accumulator of a leaf."""
+    if leaf._accumulator is None:
+        leaf._accumulator = Accumulate(leaf)
+    return leaf._accumulator
+
+
+def record(op: Op, inputs: Sequence[Tensor], attrs: Mapping[str, Any], outputs: Sequence[Tensor]) -> None:
+    """Lets the differentiable outputs point to a new record of `op` when an input requires grad."""
+    edges = tuple(gradient_edge(t) for t in inputs)
+    if isinstance(op.vjp, GradientRule) and op.vjp is GradientRule.ZERO_GRAD or all(e is None for e in edges):
+        return
+    floating = [o.dtype.is_floating_point for o in outputs]
+    if not any(floating):
+        return
+    entry = Record(op, attrs, edges, f"{op.torch_name or op.name.title().replace('_', '')}Backward0")
+    entry.loc = user_location() if STATE.trace is not None else None
+    _save(entry, inputs, outputs)
+    for k, output in enumerate(outputs):
+        if floating[k]:
+            output._edge, output._requires_grad = (entry, k), True
+            output._edge_version = output._storage.version if output._base is not None else 0
+
+
+def _save(entry: Record, inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> None:
+    types = [t.type_ for t in inputs]
+    read_inputs: set[int] = set()
+    read_outputs: set[int] = set()
+    for i, edge in enumerate(entry.edges):
+        if edge is not None:
+            from_inputs, from_outputs = values_read(entry.op, i, types, entry.attrs)
+            read_inputs |= from_inputs
+            read_outputs |= from_outputs
+    entry.saved_inputs = tuple(Saved(t, True) if k in read_inputs else Placeholder(types[k].shape, types[k].dtype)
+                               for k, t in enumerate(inputs))
+    entry.saved_outputs = tuple(Saved(t, False) if k in read_outputs else Placeholder(tuple(t.shape), t.dtype)
+                                for k, t in enumerate(outputs))
+
+
+# ---- views and writes ----------------------------------------------------------------------------------------------------
+
+
+
+def derived_edge(tensor: Tensor) -> Edge | None:
+    """The edge of a tensor now. A view whose storage was written since re-derives it from its base."""
+    base = tensor._base
+    if base is not None:
+        storage = tensor._storage
+        if storage.version != tensor._edge_version:
+            _rederive(tensor, base)
+            tensor._edge_version = storage.version
+    return tensor._edge
+
+
+def _rederive(tensor: Tensor, base: Tensor) -> None:
+    edge = gradient_edge(base)
+    tensor._edge, tensor._requires_grad = None, False
+    if edge is None:
+        return
+    types = [base.type_]
+    for op, attrs in tensor._steps:
+        types.append(op.output_types([types[-1]], attrs)[0])
+        edge = (shape_record(op, attrs, (edge,), (types[-2],), types[-1]), 0)
+    tensor._edge, tensor._requires_grad = edge, True
+
+
+def shape_record(op: Op, attrs: Mapping[str, Any], edges: tuple[Edge | None, ...], inputs: Sequence[TensorType],
+                 output: TensorType) -> Record:
+    """A record of an op whose rule reads shapes only (views and updates)."""
+    entry = Record(op, attrs, edges, f"{op.torch_name or op.name.title().replace('_', '')}Backward0")
+    entry.saved_inputs = tuple(Placeholder(t.shape, t.dtype) for t in inputs)
+    entry.saved_outputs = (Placeholder(output.shape, output.dtype),)
+    return entry
+
+
+def rebase(view: Tensor, edge: Edge | None) -> None:
+    """After a write through `view` of a value with `edge`: the base's new edge is an update of its old one."""
+    base = view._base
+    assert base is not None
+    steps, types = view._steps, [base.type_]
+    for op, attrs in steps:
+        types.append(op.output_types([types[-1]], attrs)[0])
+    edges: list[Edge | None] = [gradient_edge(base)]
+    for k, (op, attrs) in enumerate(steps[:-1]):
+        outer = edges[-1]
+        edges.append(None if outer is None else (shape_record(op, attrs, (outer,), (types[k],), types[k + 1]), 0))
+    for k in reversed(range(len(steps))):
+        edge = _update_edge(steps[k], edges[k], edge, types[k], types[k + 1])
+    base._edge, base._requires_grad = edge, edge is not None
+
+
+def _update_edge(step: Step, base: Edge | None, new: Edge | None, base_type: TensorType, view_type: TensorType) -> Edge | None:
+    if base is None and new is None:
+        return None
+    op, attrs, inputs = update_step(step, base_type, view_type)
+    edges = (base, new) if inputs == 2 else (new,)
+    if all(e is None for e in edges):
+        return None
+    types = (base_type, view_type) if inputs == 2 else (view_type,)
+    return shape_record(op, attrs, edges, types, base_type), 0
+
+
+def update_step(step: Step, base: TensorType, view: TensorType) -> tuple[Op, Mapping[str, Any], int]:
+    """The op that writes a new value of a view back into its base: (op, attributes, 2 when it also reads the old base, else 1)."""
+    op, attrs = step
+    match op.name:
+        case "reshape":
+            return OPS.reshape, {"shape": tuple(base.shape)}, 1
+        case "permute":
+            inverse = sorted(range(base.rank), key=lambda i: attrs["dims"][i])
+            return OPS.permute, {"dims": tuple(inverse)}, 1
+        case "flip":
+            return OPS.flip, attrs, 1
+        case "slice":
+            return OPS.slice_update, {"starts": attrs["starts"], "steps": attrs["steps"]}, 2
+        case "as_strided":
+            return OPS.as_strided_update, {"strides": attrs["strides"], "offset": attrs["offset"]}, 2
+        case "broadcast":
+            raise error(GradientError, "unsupported operation: more than one element of the written-to tensor refers to a single memory "
+                        f"location ({base} expanded to {view}). Please clone() the tensor before performing the operation.")
+    raise error(GradientError, f"a write through a view made by {op.name} has no inverse")
+
+
+Tensor._current_edge = derived_edge  # type: ignore[method-assign]

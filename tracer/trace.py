@@ -1,0 +1,413 @@
+"""One trace in progress: tensor operations become nodes, mutation becomes values, outside state becomes hidden inputs.
+
+Functionalisation: each storage has a current SSA value. A tensor is a path of view steps from that value; a write through it makes a
+new value through the inverse of the path, and other aliases re-derive theirs when they are next read. Storages met from outside are
+lifted to parameters, by identity; those that were written become results that go back into their own memory.
+"""
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..ir.builder import Builder
+from ..ir.errors import TraceError, WeftError
+from ..ir.graph import Graph, Location, Node, Value
+from ..ir.op import Op
+from ..ir.ops import OPS
+from ..ir.types import DType, TensorType, float64, int64
+from .capture_values import Contents, expectation, same_value
+from .layout import contiguous_strides, step_geometry
+from .location import error, user_location
+from .loop_draft import LoopDraft, close_nodes
+from .scalars import RuntimeScalar
+from .slots import MISSING
+from .state import STATE
+from .storage import Storage
+from .tape import tensor_requires_grad, update_step
+from .tensor import Step, Tensor
+
+
+@dataclass(eq=False)
+class StorageState:
+    """What a storage holds at this point of the trace."""
+
+    value: Value
+    lifted: Lifted | None
+    """Where the storage comes from, None when the trace made it."""
+    reason_read_only: str = ""
+
+
+@dataclass(eq=False)
+class Lifted:
+    """A parameter for memory that exists before the call: the memory of `tensor`, or its whole storage when `whole`."""
+
+    tensor: Tensor
+    whole: bool
+    param: Value
+    position: int
+    fingerprint: tuple[Any, ...]
+    """What another tensor must have in common to stand in its place."""
+
+
+@dataclass(eq=False)
+class ScalarInput:
+    """A parameter for a Python number: where it came from, and the values that the trace relied on."""
+
+    source: Any
+    param: Value
+    example: int | float
+    position: int
+    pinned: bool = False
+    """Whether Python code looked at the value, so that another value needs another trace."""
+    at_least: int | None = None
+    """A lower bound that the trace relied on (loops need a few iterations)."""
+
+
+@dataclass(eq=False)
+class SlotLog:
+    """What a trace did to one tracked slot: its value before, and whether that was read."""
+
+    container: Any
+    key: Any
+    initial: Any
+    read: bool = False
+    written: bool = False
+    read_kind: str = "value"
+    """`value`, or `presence` when only `key in container` was asked."""
+    scalar: ScalarInput | None = None
+    contents: Any = None
+    """For a list or dict in the slot: its contents when it was read."""
+
+    def now(self) -> Any:
+        """What the slot holds now, MISSING when it is gone."""
+        if isinstance(self.container, dict):
+            return dict.get(self.container, self.key, MISSING)
+        return getattr(self.container, f"_{self.key}")
+
+    def holds(self) -> bool:
+        """Whether the slot holds what the trace read there."""
+        now = self.now()
+        if self.read_kind == "presence":
+            return (now is MISSING) == (self.initial is MISSING)
+        if self.scalar is not None:
+            return type(now) is type(self.initial)
+        if isinstance(self.contents, Contents):
+            return now is self.initial and same_value(now, self.contents)
+        return same_value(now, self.initial)
+
+
+class NeedsWholeStorage(Exception):
+    """Two tensors of one storage met in a trace that lifted only the first one's memory: trace again with the whole storage."""
+
+    def __init__(self, storage: Storage) -> None:
+        super().__init__()
+        self.storage = storage
+
+
+@dataclass(eq=False)
+class Trace:
+    """Everything that one trace knows. The public face for users is `weft.trace` and `weft.compile`."""
+
+    name: str
+    whole: set[Storage] = field(default_factory=set)
+    """Storages to lift entirely."""
+
+    def __post_init__(self) -> None:
+        self.builder = Builder(self.name)
+        self.states: dict[Storage, StorageState] = {}
+        self.lifted: list[Lifted] = []
+        self.scalars: list[ScalarInput] = []
+        self.slots: dict[tuple[int, Any], SlotLog] = {}
+        self.paths: dict[int, tuple[Tensor, tuple[Step, ...]]] = {}
+        """id of an outside tensor -> (it, kept alive; its steps from the lifted parameter)."""
+        self.forward: dict[Value, LoopDraft] = {}
+        """Values of a captured loop's last iteration -> the loop, which gives their value after it (see loops.py)."""
+        self.dead: dict[Value, str] = {}
+        """Values that no longer exist -> why."""
+        self.inputs_order: list[Lifted | ScalarInput] = []
+        self.poisoned: list[tuple[int, int, Location | None]] = []
+        """Ranges of records (see `tape.next_record`) that were made in iterations of captured loops."""
+
+    # ---- values of tensors ---------------------------------------------------------------------------------------------
+
+    def resolve(self, value: Value) -> Value:
+        """The value that stands for `value` now, after loops were captured."""
+        draft = self.forward.get(value)
+        while draft is not None:
+            if draft.vanished:
+                raise error(TraceError, draft.vanished)
+            value, draft = draft.last(value), draft.parent
+        if value in self.dead:
+            raise error(TraceError, self.dead[value])
+        return value
+
+    def locate(self, tensor: Tensor) -> tuple[StorageState, tuple[Step, ...]]:
+        """The state of a tensor's storage, and the steps from there to the tensor."""
+        if tensor._array is None:
+            if tensor._trace is not self:
+                raise tensor._no_memory()
+            return self.states[tensor._storage], tensor._path
+        known = self.paths.get(id(tensor))
+        if known is not None and known[0] is tensor:
+            return self.states[tensor._storage], known[1]
+        return self._lift(tensor)
+
+    def read(self, tensor: Tensor) -> Value:
+        """The current value of a tensor."""
+        state, path = self.locate(tensor)
+        state.value = value = self.resolve(state.value)
+        if not path:
+            return value
+        cache = tensor._cache
+        if cache is not None and cache[0] is value and cache[1] not in self.dead and cache[1] not in self.forward:
+            return cache[1]
+        base = value
+        for op, attrs in path:
+            value = self.builder.add_node(op, (value,), attrs, loc=user_location()).output
+        tensor._cache = (base, value)
+        return value
+
+    def _lift(self, tensor: Tensor) -> tuple[StorageState, tuple[Step, ...]]:
+        storage, array = tensor._storage, tensor._memory()
+        state = self.states.get(storage)
+        if state is None:
+            state = self.states[storage] = self._new_param(tensor, storage)
+        lifted = state.lifted
+        assert lifted is not None
+        path = self._path_from_param(tensor, lifted, storage)
+        if path is None:
+            raise NeedsWholeStorage(storage)
+        self.paths[id(tensor)] = (tensor, path)
+        del array
+        return state, path
+
+    def _new_param(self, tensor: Tensor, storage: Storage) -> StorageState:
+        whole = storage in self.whole
+        value = self.builder.param(run_type(tensor, whole), tensor.__dict__.get("_hint", ""))
+        lifted = Lifted(tensor, whole, value, len(self.inputs_order), fingerprint(tensor, whole))
+        self.lifted.append(lifted)
+        self.inputs_order.append(lifted)
+        return StorageState(value, lifted)
+
+    def _path_from_param(self, tensor: Tensor, lifted: Lifted, storage: Storage) -> tuple[Step, ...] | None:
+        own, shape, strides = lifted.tensor, tuple(tensor.shape), tensor.stride()
+        if lifted.whole:
+            offset = tensor.storage_offset()
+        elif tensor is own or (own.data_ptr() == tensor.data_ptr() and tuple(own.shape) == shape and own.stride() == strides
+                               and own.dtype is tensor.dtype):
+            offset = 0
+        else:
+            return None
+        return path_to(lifted.param.type, shape, strides, offset)
+
+    # ---- operations ------------------------------------------------------------------------------------------------------
+
+    def emit(self, op: Op, inputs: Sequence[Tensor], attrs: Mapping[str, Any]) -> list[Tensor]:
+        """Appends a node; new traced tensors for its outputs."""
+        values = tuple(self.read(t) for t in inputs)
+        return [self.new_tensor(v) for v in self.add(op, values, attrs).outputs]
+
+    def add(self, op: Op, values: Sequence[Value], attrs: Mapping[str, Any]) -> Node:
+        """Appends a node at the user's line; a type error names that line."""
+        loc = user_location()
+        try:
+            return self.builder.add_node(op, values, attrs, loc=loc)
+        except WeftError as failure:
+            if loc is not None and str(loc) not in str(failure):
+                raise type(failure)(f"{failure} [{loc}]") from None
+            raise
+
+    def new_tensor(self, value: Value) -> Tensor:
+        """A traced tensor with a storage of its own that holds `value`."""
+        tensor = Tensor()
+        tensor._trace, tensor._type = self, value.type
+        tensor._strides = contiguous_strides(value.type.shape)
+        storage = tensor._storage_or_none = Storage(None)
+        self.states[storage] = StorageState(value, None)
+        return tensor
+
+    def constant(self, value: float | int | bool, dtype: DType) -> Value:
+        """A scalar constant."""
+        return self.add(OPS.constant, (), {"value": value, "dtype": dtype}).output
+
+    def view(self, op: Op, x: Tensor, attrs: Mapping[str, Any]) -> Tensor:
+        """A traced view of a traced tensor."""
+        assert x._type is not None
+        try:
+            (type_,) = op.output_types([x._type], attrs)
+        except WeftError as failure:
+            raise error(type(failure), str(failure)) from None
+        result = Tensor()
+        result._trace, result._type = self, type_
+        result._strides, result._offset = step_geometry(op, attrs, x._type, x._strides, x._offset)
+        result._path = (*x._path, (op, attrs))
+        return result
+
+    def adopt_view(self, op: Op, x: Tensor, attrs: Mapping[str, Any], result: Tensor) -> None:
+        """Notes how an eager view of an outside tensor, made during the trace, is derived."""
+        _, path = self.locate(x)
+        self.paths[id(result)] = (result, (*path, (op, attrs)))
+
+    def write(self, target: Tensor, new: Tensor) -> None:
+        """Makes the new value of the target's storage."""
+        value = self.read(new)
+        state, path = self.locate(target)
+        if state.reason_read_only:
+            raise error(TraceError, state.reason_read_only)
+        state.value = self._store(self.resolve(state.value), path, value)
+
+    def _store(self, base: Value, path: tuple[Step, ...], new: Value) -> Value:
+        if not path:
+            return new
+        op, attrs = path[0]
+        (view_type,) = op.output_types([base.type], attrs)
+        update, update_attrs, reads = update_step(path[0], base.type, view_type)
+        if len(path) > 1:
+            inner = self.add(op, (base,), attrs).output
+            new = self._store(inner, path[1:], new)
+        return self.add(update, (base, new) if reads == 2 else (new,), update_attrs).output
+
+    # ---- captured loops --------------------------------------------------------------------------------------------------
+
+    def forward_value(self, value: Value, draft: LoopDraft) -> None:
+        """From now on, `value` means its value in the last iteration of a captured loop."""
+        self.forward[value] = draft
+
+    def poison(self, first: int, end: int, loc: Location | None) -> None:
+        """Notes that the records made meanwhile belong to one of many iterations: no gradient can flow through them."""
+        self.poisoned.append((first, end, loc))
+
+    def poison_of(self, sequence: int) -> Location | None:
+        """The loop in which a record was made, when that loop was captured."""
+        return next((loc for first, end, loc in self.poisoned if first <= sequence < end), None)
+
+    def require_at_least(self, trips: RuntimeScalar, least: int) -> None:
+        """Notes that the program is right only when the number is at least `least`."""
+        if len(trips.sources) == 1:
+            (source,) = trips.sources
+            if source.param is self.states[trips.tensor._storage].value:
+                source.at_least = max(least, source.at_least or 0)
+                return
+        trips.concrete("the number of iterations of a loop, computed from arguments")
+
+    # ---- numbers ---------------------------------------------------------------------------------------------------------
+
+    def scalar_input(self, source: Any, example: int | float, hint: str = "") -> RuntimeScalar:
+        """A Python number from outside, as a run-time input."""
+        dtype = float64 if isinstance(example, float) else int64
+        entry = ScalarInput(source, self.builder.param(TensorType((), dtype), hint), example, len(self.inputs_order))
+        self.scalars.append(entry)
+        self.inputs_order.append(entry)
+        return RuntimeScalar(self.new_tensor(entry.param), example, frozenset([entry]))
+
+    # ---- tracked slots ---------------------------------------------------------------------------------------------------
+
+    def _log(self, container: Any, key: Any, current: Any) -> SlotLog:
+        identity = (id(container), key)
+        entry = self.slots.get(identity)
+        if entry is None:
+            entry = self.slots[identity] = SlotLog(container, key, current)
+        return entry
+
+    def note_read(self, container: Any, key: Any) -> None:
+        """Logs a read of a tensor's own slot (`grad`)."""
+        entry = self._log(container, key, getattr(container, f"_{key}"))
+        if not entry.written:
+            entry.read = True
+
+    def note_write(self, container: Any, key: Any, previous: Any) -> None:
+        """Logs a write of a tensor's own slot."""
+        self._log(container, key, previous).written = True
+
+    def note_presence(self, container: Any, key: Any) -> None:
+        """Logs a question `key in container`."""
+        entry = self._log(container, key, dict.get(container, key, MISSING))
+        if not entry.written and not entry.read:
+            entry.read, entry.read_kind = True, "presence"
+
+    def slot_value(self, container: Any, key: Any, value: Any) -> Any:
+        """Logs a read of a tracked dict; a number becomes a run-time input."""
+        entry = self._log(container, key, value)
+        if entry.written:
+            return value
+        if not entry.read or entry.read_kind == "presence":
+            entry.read, entry.read_kind, entry.contents = True, "value", expectation(value)
+        if type(value) not in (int, float):
+            return value
+        if entry.scalar is None:
+            scalar = self.scalar_input(entry, value, str(key) if str(key).isidentifier() else "")
+            (entry.scalar,) = scalar.sources
+            return scalar
+        return RuntimeScalar(self._scalar_tensor(entry.scalar), value, frozenset([entry.scalar]))
+
+    def _scalar_tensor(self, entry: ScalarInput) -> Tensor:
+        return self.new_tensor(entry.param)
+
+    def slot_write(self, container: Any, key: Any, previous: Any, value: Any) -> Any:
+        """Logs a write of a tracked dict; the value to store."""
+        self._log(container, key, previous).written = True
+        return value
+
+    def graph(self, results: Sequence[Value], notes: Mapping[str, Any] | None = None) -> Graph:
+        """The graph of all that was traced, loops closed."""
+        nodes = close_nodes(self.builder.nodes, {})
+        return Graph(self.name, tuple(self.builder.params), tuple(nodes), tuple(results), dict(notes or {}))
+
+    def roll_back(self) -> None:
+        """Puts every written slot back as it was before the trace."""
+        for entry in self.slots.values():
+            if entry.written:
+                restore(entry.container, entry.key, entry.initial)
+
+
+def restore(container: Any, key: Any, value: Any) -> None:
+    """Sets a tracked slot without logging or bumping."""
+    if isinstance(container, dict):
+        if value is MISSING:
+            dict.pop(container, key, None)
+        else:
+            dict.__setitem__(container, key, value)
+    else:
+        setattr(container, f"_{key}", value)
+
+
+def run_type(tensor: Tensor, whole: bool) -> TensorType:
+    """The type of the parameter that holds a tensor's memory: its shape when it is contiguous, else a flat run of elements."""
+    array = tensor._storage.array if whole else tensor._memory()
+    assert array is not None
+    if array.flags.c_contiguous:
+        return TensorType(tuple(array.shape), tensor.dtype)
+    extent = sum((n - 1) * s for n, s in zip(array.shape, array.strides, strict=True)) // array.itemsize + 1 if array.size else 0
+    return TensorType((extent,), tensor.dtype)
+
+
+def fingerprint(tensor: Tensor, whole: bool) -> tuple[Any, ...]:
+    """What of a captured tensor a program is specialised on."""
+    return (run_type(tensor, whole), tuple(tensor.shape), tensor.stride(), tensor_requires_grad(tensor), tensor._edge is None)
+
+
+def path_to(type_: TensorType, shape: tuple[int, ...], strides: tuple[int, ...], offset: int) -> tuple[Step, ...]:
+    """The steps from a dense value of `type_` to the tensor with this geometry: none, a reshape, a permute, or as_strided."""
+    own = tuple(type_.shape)
+    if offset == 0 and strides == contiguous_strides(shape) and type_.with_shape(shape).size == type_.size:
+        return () if own == shape else ((OPS.reshape, {"shape": shape}),)
+    if offset == 0 and len(shape) == len(own):
+        dims = tuple(sorted(range(len(shape)), key=lambda i: (-strides[i], i)))
+        base = tuple(shape[d] for d in dims)
+        if tuple(strides[d] for d in dims) == contiguous_strides(base) and type_.with_shape(base).size == type_.size:
+            order = tuple(dims.index(i) for i in range(len(dims)))
+            steps: tuple[Step, ...] = () if own == base else ((OPS.reshape, {"shape": base}),)
+            return (*steps, (OPS.permute, {"dims": order}))
+    return ((OPS.as_strided, {"shape": shape, "strides": strides, "offset": offset}),)
+
+
+@contextlib.contextmanager
+def outside() -> Iterator[None]:
+    """Runs a block eagerly in the middle of a trace: state created here exists before the compiled program runs."""
+    trace, STATE.trace = STATE.trace, None
+    try:
+        yield
+    finally:
+        STATE.trace = trace

@@ -1,0 +1,125 @@
+"""Compares two recorded iterations of a loop: are they the same graph, up to which values they read?
+
+The earlier iteration is `a`, the later one `b`. Where both read the same outside value it is invariant; where `b` reads a value of `a`
+(or the value that `a` itself read in another place: `a, b = b, a + b`), that value is carried.
+"""
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from ..ir.graph import Value
+from .loop_draft import Carried, LoopDraft
+
+
+class Mismatch(Exception):
+    """Why two iterations are not the same; the text is for the user."""
+
+
+class Unifier:
+    """Walks two segments side by side and collects what is carried."""
+
+    def __init__(self, a_index: Value, b_index: Value) -> None:
+        self.match: dict[Value, Value] = {a_index: b_index}
+        """Value of `a` -> its counterpart in `b`."""
+        self.top: set[Value] = {a_index}
+        """The values of `a` itself (not of the bodies of loops in it)."""
+        self.pairs: dict[Value, Value] = {}
+        """Outside value that `b` reads -> the one that `a` reads in the same places."""
+        self.invariant: set[Value] = set()
+
+    def segments(self, a: Sequence[Any], b: Sequence[Any], top: bool = True) -> None:
+        """Compares two lists of nodes."""
+        for x, y in zip(a, b):
+            self.node(x, y, top)
+        if len(a) != len(b):
+            longer, extra = (a, "one iteration") if len(a) > len(b) else (b, "the next")
+            raise Mismatch(f"{extra} has an operation more: {describe(longer[min(len(a), len(b))])}")
+
+    def node(self, x: Any, y: Any, top: bool) -> None:
+        """Compares two nodes, or two drafts of inner loops."""
+        if isinstance(x, LoopDraft) and isinstance(y, LoopDraft):
+            self.draft(x, y, top)
+            return
+        if isinstance(x, LoopDraft) or isinstance(y, LoopDraft) or x.op is not y.op or len(x.inputs) != len(y.inputs) \
+                or not same_attrs(x.attrs, y.attrs) or x.regions != y.regions:
+            raise Mismatch(f"{describe(x)} in one iteration, {describe(y)} in the next")
+        for u, v in zip(x.inputs, y.inputs, strict=True):
+            self.read(u, v, x)
+        for u, v in zip(x.outputs, y.outputs, strict=True):
+            if u.type != v.type:
+                raise Mismatch(f"{describe(x)} gives {u.type} in one iteration and {v.type} in the next")
+            self.define(u, v, top)
+
+    def define(self, u: Value, v: Value, top: bool) -> None:
+        """Notes that `u` of `a` is `v` of `b`."""
+        self.match[u] = v
+        if top:
+            self.top.add(u)
+
+    def draft(self, x: LoopDraft, y: LoopDraft, top: bool) -> None:
+        """Compares two inner loops up to the names of their values, and lets both give the same last values."""
+        if len(x.carried) != len(y.carried):
+            raise Mismatch(f"the inner loop at {x.loc} carries {len(x.carried)} values in one iteration and {len(y.carried)} in the next")
+        for u, v in ((x.start, y.start), (x.stop, y.stop), *((c.initial, d.initial) for c, d in zip(x.carried, y.carried, strict=True))):
+            self.read(u, v, x)
+        self.match[x.index] = y.index
+        for c, d in zip(x.carried, y.carried, strict=True):
+            self.match[c.current] = d.current
+        self.segments(x.nodes, y.nodes, top=False)
+        for c, d in zip(x.carried, y.carried, strict=True):
+            self.read(c.following, d.following, x)
+        back = {v: u for u, v in self.match.items()}
+        for value in list(x.lasts):
+            y.last(self.match.get(value, value))
+        for value in list(y.lasts):
+            x.last(back.get(value, value))
+        for value, outer in x.lasts.items():
+            self.define(outer, y.lasts[self.match.get(value, value)], top)
+
+    def read(self, u: Value, v: Value, where: Any) -> None:
+        """Compares what two nodes read in one place."""
+        if u in self.match:
+            if self.match[u] is not v:
+                raise Mismatch(f"{describe(where)} reads different results of its own iteration")
+        elif u is v:
+            self.invariant.add(v)
+        elif self.pairs.setdefault(v, u) is not u:
+            raise Mismatch(f"{describe(where)} reads, from one iteration to the next, one value in place of two")
+
+    def carried(self, extra: Iterable[tuple[Value, Value]] = ()) -> list[Carried]:
+        """The carried values; `extra` are pairs (before `a`, before `b`) that must be carried though no node reads them."""
+        for u, v in extra:
+            if u is not v and v not in self.pairs:
+                self.pairs[v] = u
+        by_initial: dict[Value, list[Value]] = {}
+        for v, u in self.pairs.items():
+            by_initial.setdefault(u, []).append(v)
+        result = []
+        for v, u in self.pairs.items():
+            if u.type != v.type:
+                raise Mismatch(f"a value is {u.type} before one iteration and {v.type} before the next")
+            if v in self.top:
+                result.append(Carried(u, v, self.match[v]))
+                continue
+            following = by_initial.get(v, [])
+            if len(following) != 1 or v in self.invariant:
+                raise Mismatch("an iteration reads an outside value that the one before it did not read")
+            result.append(Carried(u, v, following[0]))
+        return result
+
+
+def same_attrs(a: Any, b: Any) -> bool:
+    """Attribute equality that tells 0.0 from -0.0 and lets nan equal nan."""
+    return a.keys() == b.keys() and all(type(a[k]) is type(b[k]) and repr(a[k]) == repr(b[k]) for k in a)
+
+
+def describe(node: Any) -> str:
+    """A node in an error text."""
+    if isinstance(node, LoopDraft):
+        return f"an inner loop at {node.loc}"
+    attrs = ", ".join(f"{k}={v}" for k, v in node.attrs.items())
+    place = f" at {node.loc}" if node.loc is not None else ""
+    return f"`{node.op.name}{' ' + attrs if attrs else ''}`{place}"
+
+
