@@ -1,4 +1,4 @@
-"""Builds graphs node by node, infers types, and rebuilds existing graphs with changes: the only way passes make graphs."""
+"""Builds graphs node by node and rebuilds existing ones with changes: the only way passes make graphs."""
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
@@ -31,7 +31,9 @@ class Builder(Emitter):
         node = self.add_node(op, inputs, attrs)
         return node.outputs[0] if len(node.outputs) == 1 else node.outputs
 
-    def control(self, op: Op, inputs: Sequence[Value], attrs: Mapping[str, Any], regions: Sequence[Graph]) -> tuple[Value, ...]:
+    def control(
+        self, op: Op, inputs: Sequence[Value], attrs: Mapping[str, Any], regions: Sequence[Graph]
+    ) -> tuple[Value, ...]:
         return self.add_node(op, inputs, attrs, regions=regions).outputs
 
     def constant_value(self, x: Value) -> float | int | bool | None:
@@ -40,13 +42,13 @@ class Builder(Emitter):
                 return node.attrs["value"] if node.op is OPS.constant else None
         return None
 
-    def add_node(self, op: Op, inputs: Sequence[Value], attrs: Mapping[str, Any] | None = None, *, regions: Sequence[Graph] = (),
-                 loc: Location | None = None, hints: Sequence[str] = ()) -> Node:
-        """Appends one node; region ops infer their outputs from `regions`, passed to `infer` as the attribute `regions`."""
+    def add_node(self, op: Op, inputs: Sequence[Value], attrs: Mapping[str, Any] | None = None, *,
+                 regions: Sequence[Graph] = (), loc: Location | None = None, hints: Sequence[str] = ()) -> Node:
+        """Appends one node; region ops infer their outputs from `regions`, which `infer` gets as an attribute."""
         return self.append(self.make_node(op, inputs, attrs, regions=regions, loc=loc, hints=hints))
 
-    def make_node(self, op: Op, inputs: Sequence[Value], attrs: Mapping[str, Any] | None = None, *, regions: Sequence[Graph] = (),
-                  loc: Location | None = None, hints: Sequence[str] = ()) -> Node:
+    def make_node(self, op: Op, inputs: Sequence[Value], attrs: Mapping[str, Any] | None = None, *,
+                  regions: Sequence[Graph] = (), loc: Location | None = None, hints: Sequence[str] = ()) -> Node:
         """One node with inferred output types, not yet appended."""
         attrs = dict(attrs or {})
         if op.arity is not None and len(inputs) != op.arity:
@@ -66,7 +68,7 @@ class Builder(Emitter):
 
 
 class Rebuilder(Builder):
-    """A builder that walks an existing graph: `env` maps old values to new ones, `copy` re-emits an old node unchanged."""
+    """A builder that walks a graph: `env` maps old values to new ones, `copy` emits an old node again unchanged."""
 
     def __init__(self, graph: Graph) -> None:
         super().__init__(graph.name)
@@ -84,7 +86,8 @@ class Rebuilder(Builder):
         if all(a is b for a, b in zip(inputs, node.inputs, strict=True)):
             self.append(node)
             return
-        fresh = Node(node.op, inputs, node.attrs, tuple(Value(v.type, v.hint) for v in node.outputs), node.loc, node.regions)
+        outputs = tuple(Value(v.type, v.hint) for v in node.outputs)
+        fresh = Node(node.op, inputs, node.attrs, outputs, node.loc, node.regions)
         self.append(fresh)
         self.env.update(zip(node.outputs, fresh.outputs, strict=True))
 
@@ -95,8 +98,9 @@ class Rebuilder(Builder):
     def done(self) -> Graph:
         """The rebuilt graph; the same object when nothing changed."""
         results = tuple(self.new(r) for r in self.graph.results)
-        same = len(self.nodes) == len(self.graph.nodes) and all(a is b for a, b in zip(self.nodes, self.graph.nodes, strict=True))
-        if same and all(a is b for a, b in zip(results, self.graph.results, strict=True)):
+        old = (*self.graph.nodes, *self.graph.results)
+        new = (*self.nodes, *results)
+        if len(new) == len(old) and all(a is b for a, b in zip(new, old, strict=True)):
             return self.graph
         return Graph(self.name, tuple(self.params), tuple(self.nodes), results, self.graph.notes)
 

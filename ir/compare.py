@@ -1,4 +1,4 @@
-"""Structural equality of graphs: the same computation written the same way, whatever the names and the folders of source files."""
+"""Structural equality of graphs: the same computation written the same way, whatever names values and folders have."""
 from __future__ import annotations
 
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""The interface through which derivative rules, rewrite rules and composite functions emit ops, whatever stands behind it.
+"""The interface through which derivative rules, rewrite rules and composite functions emit ops.
 
 A handle is an IR value (behind `Builder`) or a tensor (behind the tracer's emitter); both have `.shape` and `.dtype`.
 """
@@ -18,7 +18,7 @@ Handle = Any
 
 
 class Emitter(ABC):
-    """`b.mul(x, y)` emits the op `mul`; any declared op is a method. Strict: operands already have equal shapes and dtypes."""
+    """`b.mul(x, y)` emits the op `mul`; any declared op is a method. Operands already have equal shapes and dtypes."""
 
     @abstractmethod
     def emit(self, op: Op, inputs: Sequence[Handle], attrs: Mapping[str, Any]) -> Handle | tuple[Handle, ...]:
@@ -34,7 +34,9 @@ class Emitter(ABC):
 
         return call
 
-    def control(self, op: Op, inputs: Sequence[Handle], attrs: Mapping[str, Any], regions: Sequence[Graph]) -> tuple[Handle, ...]:
+    def control(
+        self, op: Op, inputs: Sequence[Handle], attrs: Mapping[str, Any], regions: Sequence[Graph]
+    ) -> tuple[Handle, ...]:
         """Emits one node with regions; always the tuple of its outputs."""
         raise WeftError(f"{type(self).__name__} does not emit ops with regions ({op.name})")
 

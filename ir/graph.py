@@ -46,7 +46,7 @@ class Value:
 
 @dataclass(frozen=True, eq=False, slots=True, weakref_slot=True)
 class Node:
-    """One operation: `outputs = op(*inputs, **attrs)`, with closed sub-graphs (`regions`) for control flow and fusion."""
+    """One operation, `outputs = op(*inputs, **attrs)`, with closed sub-graphs (`regions`) for control and fusion."""
 
     op: Op
     inputs: tuple[Value, ...]
@@ -64,15 +64,15 @@ class Node:
 
 @dataclass(frozen=True, eq=False, slots=True, weakref_slot=True)
 class Graph:
-    """A function from `params` to `results`; `nodes` stand in an order in which every value is defined before it is used."""
+    """A function from `params` to `results`; `nodes` stand in an order that defines every value before its uses."""
 
     name: str
     params: tuple[Value, ...]
     nodes: tuple[Node, ...]
     results: tuple[Value, ...]
     notes: Mapping[str, Any] = field(default_factory=dict)
-    """Facts for later stages that are no part of the meaning. "writes": {result index: param index}, the results that end in a
-    param's own memory, is printed and parsed; others are not."""
+    """Facts for later stages that are no part of the meaning. "writes": {result index: param index}, the results that
+    end in a param's own memory, is printed and parsed; others are not."""
 
     def __str__(self) -> str:
         return print_graph(self)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def interpret(graph: Graph, arrays: Sequence[Any]) -> list[np.ndarray]:
-    """The results of `graph` for `arrays`, one array for each param. Raises WeftError when an array is not of the declared type."""
+    """The results of `graph` for an array of each param. Raises WeftError when an array is not of the declared type."""
     if len(arrays) != len(graph.params):
         raise WeftError(f"{graph.name} takes {len(graph.params)} arrays, got {len(arrays)}")
     env: dict[Value, np.ndarray] = {}
@@ -30,7 +30,8 @@ def interpret(graph: Graph, arrays: Sequence[Any]) -> list[np.ndarray]:
 def run_node(node: Node, arrays: Sequence[np.ndarray]) -> tuple[Any, ...]:
     """The outputs of one node; NumPy scalars may stand for arrays of shape []."""
     try:
-        result = node.op.evaluate(*arrays, **node.attrs, regions=node.regions) if node.regions else node.op.evaluate(*arrays, **node.attrs)
+        regions = {"regions": node.regions} if node.regions else {}
+        result = node.op.evaluate(*arrays, **node.attrs, **regions)
     except WeftError as error:
         if node.loc is not None:
             error.add_note(f"at {node.loc}")
@@ -39,7 +40,8 @@ def run_node(node: Node, arrays: Sequence[np.ndarray]) -> tuple[Any, ...]:
 
 
 def _checked(what: str, array: np.ndarray, type: TensorType) -> np.ndarray:
-    fits = len(array.shape) == type.rank and all(isinstance(d, Symbol) or d == n for d, n in zip(type.shape, array.shape, strict=True))
+    pairs = zip(type.shape, array.shape, strict=False)
+    fits = array.ndim == type.rank and all(d == n or isinstance(d, Symbol) for d, n in pairs)
     if not fits or array.dtype != type.dtype.numpy:
         raise WeftError(f"{what} is {array.dtype} of shape {array.shape}, declared as {type}")
     return array

@@ -1,4 +1,4 @@
-"""The one place of `ir` that loads SciPy, when a special function is first evaluated: NumPy has no erf, lgamma or digamma."""
+"""Loads SciPy, here alone in `ir`, when a special function is first evaluated: NumPy has no erf, lgamma or digamma."""
 from __future__ import annotations
 
 import functools

@@ -43,8 +43,8 @@ Infer = Callable[[Sequence[TensorType], Mapping[str, Any]], TensorType | tuple[T
 """(input types, attrs) -> output type(s). Raises ShapeError or DTypeError with both shapes or dtypes in the text."""
 
 InputRule = Callable[..., Any] | GradientRule
-"""(b, node, g) -> cotangent of one input. `b` is an Emitter, `node` has inputs, outputs and attrs, `g` is the cotangent of the
-output (a tuple, with None where nothing flows, when the op has several outputs)."""
+"""(b, node, g) -> cotangent of one input. `b` is an Emitter, `node` has inputs, outputs and attrs, `g` is the cotangent
+of the output (a tuple, with None where nothing flows, when the op has several outputs)."""
 
 Vjp = tuple[InputRule, ...] | Callable[..., Any] | GradientRule
 """One rule per input, or one function (b, node, g, i) for ops with any number of inputs, or a GradientRule for all."""
@@ -62,7 +62,7 @@ class Op:
         attrs: the attribute schema, name -> Python type, in printing order (sorted).
         traits: what passes may assume.
         arity: the number of inputs, None when it varies.
-        unit: x op unit == x for a binary op; the start value of a reduction. Ask `unit_for(dtype)` where a dtype matters.
+        unit: x op unit == x for a binary op; the start value of a reduction. `unit_for` gives it in a dtype.
         absorbing: x op absorbing == absorbing for finite x.
         index: for views, (output index expressions, input type, attrs) -> input index expressions (see `ir/index.py`).
         torch_name: the name in torch's `grad_fn` before `Backward0`, e.g. `Mul`.
@@ -90,7 +90,7 @@ class Op:
         return inferred if isinstance(inferred, tuple) else (inferred,)
 
     def unit_for(self, dtype: DType) -> float | int | bool | None:
-        """`unit` as a value of `dtype`: an infinite unit (of maximum, amin ...) is an integer type's extreme, -1 is all bits set."""
+        """`unit` in `dtype`: an infinite one (maximum, amin ...) is an integer type's extreme, -1 has all bits set."""
         if self.unit is None or dtype.kind == "float":
             return self.unit
         if dtype.kind == "bool":

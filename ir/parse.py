@@ -1,4 +1,4 @@
-"""Reads the text that `ir/text.py` prints back into a graph equal in structure. Types are taken as written: `verify` checks them."""
+"""Reads what `ir/text.py` prints back into an equal graph. Types are taken as written: `verify` checks them."""
 from __future__ import annotations
 
 import re
@@ -9,8 +9,12 @@ from .graph import Graph, Location, Node, Value
 from .ops import OPS
 from .types import BY_SHORT, Dim, DType, Symbol, TensorType
 
-TOKEN = re.compile(r"""\s*(?:(?P<place>\#.*)|(?P<value>%\w+)|(?P<device>@\w+(:\d+)?)|(?P<number>-?(\d+(\.\d*)?(e[+-]?\d+)?|inf\b))|(?P<word>\w+)
-                       |(?P<string>'[^']*'|"[^"]*")|(?P<mark>[(){}\[\],:=]))""", re.VERBOSE)
+TOKEN = re.compile(
+    r"""\s*(?:(?P<place>\#.*)|(?P<value>%\w+)|(?P<device>@\w+(:\d+)?)|(?P<number>-?(\d+(\.\d*)?(e[+-]?\d+)?|inf\b))
+              |(?P<word>\w+)|(?P<string>'[^']*'|"[^"]*")|(?P<mark>[(){}\[\],:=]))""",
+    re.VERBOSE,
+)
+KINDS = ("place", "value", "device", "number", "word", "string", "mark")
 PLACE = re.compile(r"# (.*):(\d+)$")
 WORDS = {"True": True, "False": False, "nan": float("nan"), "inf": float("inf")}
 
@@ -47,7 +51,7 @@ class _Reader:
             match = TOKEN.match(line, position)
             if match is None or match.lastgroup is None:
                 raise self.error(f"cannot read {line[position:]!r}")
-            kind = next(k for k in ("place", "value", "device", "number", "word", "string", "mark") if match[k] is not None)
+            kind = next(k for k in KINDS if match[k] is not None)
             tokens.append((kind, match[kind]))
             position = match.end()
         return tokens[::-1]  # the next token is the last of the list

@@ -66,7 +66,9 @@ def random_array(rng: np.random.Generator, shape: Shape, dtype: DType, span: Ran
         low, high = span or (-2.0, 2.0)
         return np.asarray(rng.uniform(low, high, shape).astype(dtype.numpy))
     low, high = span or ((-9, 10) if dtype.is_signed else (0, 20))
-    return np.asarray(rng.integers(int(max(low, 0 if dtype.kind == "uint" else low)), int(high), shape).astype(dtype.numpy))
+    return np.asarray(
+        rng.integers(int(max(low, 0 if dtype.kind == "uint" else low)), int(high), shape).astype(dtype.numpy)
+    )
 
 
 def samples(op: Op) -> list[Sample]:
@@ -89,10 +91,25 @@ Use = tuple[tuple[Arg, ...], dict[str, Any], tuple[Graph, ...]]
 SHAPES: tuple[Shape, ...] = ((2, 3), (), (0, 3), (1,), (4, 1, 5))
 
 DOMAINS: dict[str, tuple[Range, ...]] = {
-    "log": ((0.1, 3),), "log2": ((0.1, 3),), "log10": ((0.1, 3),), "log1p": ((-0.9, 3),), "sqrt": ((0.1, 3),), "rsqrt": ((0.1, 3),),
-    "reciprocal": ((0.5, 3),), "tan": ((-1.2, 1.2),), "asin": ((-0.9, 0.9),), "acos": ((-0.9, 0.9),), "acosh": ((1.1, 3),),
-    "atanh": ((-0.9, 0.9),), "erfinv": ((-0.9, 0.9),), "lgamma": ((0.2, 4),), "digamma": ((0.2, 4),), "div": ((-2, 2), (0.5, 3)),
-    "pow": ((0.2, 3), (-2, 3)), "shift_left": ((0, 20), (0, 7)), "shift_right": ((-20, 20), (0, 7)),
+    "log": ((0.1, 3),),
+    "log2": ((0.1, 3),),
+    "log10": ((0.1, 3),),
+    "log1p": ((-0.9, 3),),
+    "sqrt": ((0.1, 3),),
+    "rsqrt": ((0.1, 3),),
+    "reciprocal": ((0.5, 3),),
+    "tan": ((-1.2, 1.2),),
+    "asin": ((-0.9, 0.9),),
+    "acos": ((-0.9, 0.9),),
+    "acosh": ((1.1, 3),),
+    "atanh": ((-0.9, 0.9),),
+    "erfinv": ((-0.9, 0.9),),
+    "lgamma": ((0.2, 4),),
+    "digamma": ((0.2, 4),),
+    "div": ((-2, 2), (0.5, 3)),
+    "pow": ((0.2, 3), (-2, 3)),
+    "shift_left": ((0, 20), (0, 7)),
+    "shift_right": ((-20, 20), (0, 7)),
 }
 """Where elementwise ops are sampled, one range for each operand; elsewhere the default of the dtype."""
 
@@ -123,8 +140,14 @@ def _index(shape: Shape, size: int) -> Arg:
 
 
 def _reductions() -> list:
-    return [(_box((3, 4, 2)), {"dims": (0, 2)}), (_box((3, 4)), {"dims": (1,)}), (_box((3, 4)), {"dims": ()}), (_box(()), {"dims": ()}),
-            (_box((1, 1)), {"dims": (0, 1)}), (_box((0, 3)), {"dims": (1,)})]
+    return [
+        (_box((3, 4, 2)), {"dims": (0, 2)}),
+        (_box((3, 4)), {"dims": (1,)}),
+        (_box((3, 4)), {"dims": ()}),
+        (_box(()), {"dims": ()}),
+        (_box((1, 1)), {"dims": (0, 1)}),
+        (_box((0, 3)), {"dims": (1,)}),
+    ]
 
 
 def _reductions_of_nothing() -> list:
@@ -132,28 +155,47 @@ def _reductions_of_nothing() -> list:
 
 
 def _along_one_axis() -> list:
-    return [(_box((3, 4)), {"dim": 1}), (_box((5,)), {"dim": 0}), (_box((2, 3, 2)), {"dim": 1}), (_box((1,)), {"dim": 0}),
-            (_box((0, 3)), {"dim": 1})]
+    return [
+        (_box((3, 4)), {"dim": 1}),
+        (_box((5,)), {"dim": 0}),
+        (_box((2, 3, 2)), {"dim": 1}),
+        (_box((1,)), {"dim": 0}),
+        (_box((0, 3)), {"dim": 1}),
+    ]
 
 
 def _dots() -> list:
     def attrs(lhs_batch: Shape, rhs_batch: Shape, lhs_contract: Shape, rhs_contract: Shape) -> dict[str, Shape]:
-        return {"lhs_batch": lhs_batch, "lhs_contract": lhs_contract, "rhs_batch": rhs_batch, "rhs_contract": rhs_contract}
+        return {
+            "lhs_batch": lhs_batch,
+            "lhs_contract": lhs_contract,
+            "rhs_batch": rhs_batch,
+            "rhs_contract": rhs_contract,
+        }
 
-    return [(_box((2, 3), (3, 4)), attrs((), (), (1,), (0,))), (_box((3, 2), (4, 3)), attrs((), (), (0,), (1,))),
-            (_box((3,), (3,)), attrs((), (), (0,), (0,))), (_box((2,), (3,)), attrs((), (), (), ())),
-            (_box((2, 3, 4), (2, 4, 5)), attrs((0,), (0,), (2,), (1,))), (_box((3, 2, 4), (4, 5, 3)), attrs((0,), (2,), (2,), (0,))),
-            (_box((2, 3, 4), (4, 5, 3)), attrs((), (), (1, 2), (2, 0))), (_box((0, 3), (3, 2)), attrs((), (), (1,), (0,))),
-            (_box((2, 0), (0, 3)), attrs((), (), (1,), (0,))), (_box((1, 1), (1, 1)), attrs((), (), (1,), (0,)))]
+    return [
+        (_box((2, 3), (3, 4)), attrs((), (), (1,), (0,))),
+        (_box((3, 2), (4, 3)), attrs((), (), (0,), (1,))),
+        (_box((3,), (3,)), attrs((), (), (0,), (0,))),
+        (_box((2,), (3,)), attrs((), (), (), ())),
+        (_box((2, 3, 4), (2, 4, 5)), attrs((0,), (0,), (2,), (1,))),
+        (_box((3, 2, 4), (4, 5, 3)), attrs((0,), (2,), (2,), (0,))),
+        (_box((2, 3, 4), (4, 5, 3)), attrs((), (), (1, 2), (2, 0))),
+        (_box((0, 3), (3, 2)), attrs((), (), (1,), (0,))),
+        (_box((2, 0), (0, 3)), attrs((), (), (1,), (0,))),
+        (_box((1, 1), (1, 1)), attrs((), (), (1,), (0,))),
+    ]
 
 
 def _scatters() -> list:
     uses = []
     for mode in ("set", "add", "mul", "amin", "amax"):
-        uses += [([Arg((5, 2)), Arg((4, 2)), _index((4,), 5)], {"dims": (0,), "mode": mode}),
-                 ([Arg((3, 2, 4)), Arg((2, 3, 2)), _index((2, 3), 3), _index((2, 3), 4)], {"dims": (0, 2), "mode": mode}),
-                 ([Arg((3,)), Arg(()), _index((), 3)], {"dims": (0,), "mode": mode}),
-                 ([Arg((3,)), Arg((0,)), _index((0,), 3)], {"dims": (0,), "mode": mode})]
+        uses += [
+            ([Arg((5, 2)), Arg((4, 2)), _index((4,), 5)], {"dims": (0,), "mode": mode}),
+            ([Arg((3, 2, 4)), Arg((2, 3, 2)), _index((2, 3), 3), _index((2, 3), 4)], {"dims": (0, 2), "mode": mode}),
+            ([Arg((3,)), Arg(()), _index((), 3)], {"dims": (0,), "mode": mode}),
+            ([Arg((3,)), Arg((0,)), _index((0,), 3)], {"dims": (0,), "mode": mode}),
+        ]
     return uses
 
 
@@ -167,6 +209,7 @@ VECTOR, SCALAR, POSITION = TensorType((3,), float64), TensorType((), float64), T
 
 def _loops() -> list:
     """x <- x * w + index, five times; also the last iteration's sum."""
+
     def body(b: Any, index: Any, x: Any, w: Any) -> list:
         new = b.add(b.mul(x, w), b.expand(b.cast(index, float64), (3,)))
         return [new, b.sum(new, dims=(0,))]
@@ -195,44 +238,136 @@ def _fusions() -> list:
 
 
 TABLE: dict[str, Callable[[], list]] = {
-    "constant": lambda: [([], {"value": v, "dtype": d}) for d in DTYPES for v in (0, 1)]
-        + [([], {"value": v, "dtype": d}) for d in (float32, float64) for v in (0.1, float("nan"), float("inf"), -float("inf"), -0.0)],
-    "literal": lambda: [([], {"values": (3, 1, 2, 5), "shape": (2, 2), "dtype": d}) for d in DTYPES if d is not bool_]
-        + [([], {"values": (True, False), "shape": (2,), "dtype": bool_}), ([], {"values": (), "shape": (0, 2), "dtype": float32}),
-           ([], {"values": (1.5, float("nan"), -float("inf")), "shape": (3,), "dtype": float64})],
-    "iota": lambda: [([], {"shape": s, "dim": k, "dtype": d}) for d in DTYPES if d is not bool_
-                     for s, k in (((4,), 0), ((2, 3), 0), ((2, 3), 1), ((0,), 0), ((1,), 0))],
-    "broadcast": lambda: [(_box(s), {"shape": t}) for s, t in (((3, 1), (2, 3, 4)), ((), (2, 2)), ((0, 1), (0, 3)), ((4,), (4,)), ((1,), (0,)))],
-    "reshape": lambda: [(_box(s), {"shape": t}) for s, t in (
-        ((2, 6), (3, 4)), ((2, 3, 4), (6, 4)), ((4,), (2, 1, 2)), ((0, 3), (3, 0)), ((1, 1), ()), ((6, 4), (2, 3, 2, 2)), ((2, 1, 6, 2), (1, 4, 2, 3, 1)))],
-    "permute": lambda: [(_box((2, 3, 4)), {"dims": (2, 0, 1)}), (_box(()), {"dims": ()}), (_box((0, 2)), {"dims": (1, 0)}),
-                        (_box((3, 2)), {"dims": (0, 1)})],
-    "slice": lambda: [(_box(s), {"starts": a, "stops": z, "steps": c}) for s, a, z, c in (
-        ((5, 6), (1, 0), (4, 6), (2, 1)), ((5, 6), (0, 2), (5, 5), (1, 1)), ((4,), (2,), (2,), (1,)), ((7,), (1,), (7,), (3,)), ((), (), (), ()))],
-    "flip": lambda: [(_box((3, 4)), {"dims": (1,)}), (_box((3, 4)), {"dims": (0, 1)}), (_box((2,)), {"dims": ()}), (_box((0,)), {"dims": (0,)})],
-    "as_strided": lambda: [(_box(s), {"shape": t, "strides": c, "offset": o}) for s, t, c, o in (
-        ((4, 5), (2, 3), (5, 2), 1), ((6,), (4, 3), (1, 1), 0), ((3,), (2, 3), (0, 1), 0), ((2, 2), (), (), 3), ((3,), (0, 2), (1, 1), 0))],
-    "pad": lambda: [(_box(s), {"low": a, "high": z, "value": v}) for s, a, z, v in (
-        ((2, 3), (1, 0), (0, 2), 1), ((), (), (), 0), ((0,), (2,), (1,), 1), ((3,), (0,), (0,), 0))],
-    "concatenate": lambda: [(_box((2, 3), (2, 1), (2, 0)), {"dim": 1}), (_box((2,)), {"dim": 0}), (_box((1, 2), (3, 2)), {"dim": 0})],
-    "slice_update": lambda: [(_box(s, u), {"starts": a, "steps": c}) for s, u, a, c in (
-        ((5, 6), (2, 3), (1, 0), (2, 2)), ((4,), (2,), (2,), (1,)), ((4,), (0,), (4,), (1,)), ((), (), (), ()))],
-    "as_strided_update": lambda: [(_box(s, u), {"strides": c, "offset": o}) for s, u, c, o in (
-        ((4, 5), (4,), (6,), 0), ((4, 5), (2, 3), (10, 2), 1), ((3,), (0,), (1,), 1))],
-    "dynamic_update": lambda: [([*_box((4, 5), (2, 3)), _index((), 3), _index((), 3)], {}), ([*_box((3,), (1,)), _index((), 3)], {}), (_box((), ()), {})],
-    "dynamic_slice": lambda: [([Arg((4, 5)), _index((), 3), _index((), 3)], {"sizes": (2, 3)}), ([Arg((3,)), _index((), 4)], {"sizes": (0,)}),
-                              (_box(()), {"sizes": ()})],
-    "gather": lambda: [([Arg((5, 2)), _index((3, 2), 5)], {"dims": (0,)}), ([Arg((3, 2, 4)), _index((5,), 4), _index((5,), 3)], {"dims": (2, 0)}),
-                       ([Arg((2, 3)), _index((), 3)], {"dims": (1,)}), ([Arg((3,)), _index((0,), 3)], {"dims": (0,)}),
-                       ([Arg((3, 2)), _index((4,), 3), _index((4,), 2)], {"dims": (0, 1)})],
+    "constant": lambda: (
+        [([], {"value": v, "dtype": d}) for d in DTYPES for v in (0, 1)]
+        + [
+            ([], {"value": v, "dtype": d})
+            for d in (float32, float64)
+            for v in (0.1, float("nan"), float("inf"), -float("inf"), -0.0)
+        ]
+    ),
+    "literal": lambda: (
+        [([], {"values": (3, 1, 2, 5), "shape": (2, 2), "dtype": d}) for d in DTYPES if d is not bool_]
+        + [
+            ([], {"values": (True, False), "shape": (2,), "dtype": bool_}),
+            ([], {"values": (), "shape": (0, 2), "dtype": float32}),
+            ([], {"values": (1.5, float("nan"), -float("inf")), "shape": (3,), "dtype": float64}),
+        ]
+    ),
+    "iota": lambda: [
+        ([], {"shape": s, "dim": k, "dtype": d})
+        for d in DTYPES
+        if d is not bool_
+        for s, k in (((4,), 0), ((2, 3), 0), ((2, 3), 1), ((0,), 0), ((1,), 0))
+    ],
+    "broadcast": lambda: [
+        (_box(s), {"shape": t})
+        for s, t in (((3, 1), (2, 3, 4)), ((), (2, 2)), ((0, 1), (0, 3)), ((4,), (4,)), ((1,), (0,)))
+    ],
+    "reshape": lambda: [
+        (_box(s), {"shape": t})
+        for s, t in (
+            ((2, 6), (3, 4)),
+            ((2, 3, 4), (6, 4)),
+            ((4,), (2, 1, 2)),
+            ((0, 3), (3, 0)),
+            ((1, 1), ()),
+            ((6, 4), (2, 3, 2, 2)),
+            ((2, 1, 6, 2), (1, 4, 2, 3, 1)),
+        )
+    ],
+    "permute": lambda: [
+        (_box((2, 3, 4)), {"dims": (2, 0, 1)}),
+        (_box(()), {"dims": ()}),
+        (_box((0, 2)), {"dims": (1, 0)}),
+        (_box((3, 2)), {"dims": (0, 1)}),
+    ],
+    "slice": lambda: [
+        (_box(s), {"starts": a, "stops": z, "steps": c})
+        for s, a, z, c in (
+            ((5, 6), (1, 0), (4, 6), (2, 1)),
+            ((5, 6), (0, 2), (5, 5), (1, 1)),
+            ((4,), (2,), (2,), (1,)),
+            ((7,), (1,), (7,), (3,)),
+            ((), (), (), ()),
+        )
+    ],
+    "flip": lambda: [
+        (_box((3, 4)), {"dims": (1,)}),
+        (_box((3, 4)), {"dims": (0, 1)}),
+        (_box((2,)), {"dims": ()}),
+        (_box((0,)), {"dims": (0,)}),
+    ],
+    "as_strided": lambda: [
+        (_box(s), {"shape": t, "strides": c, "offset": o})
+        for s, t, c, o in (
+            ((4, 5), (2, 3), (5, 2), 1),
+            ((6,), (4, 3), (1, 1), 0),
+            ((3,), (2, 3), (0, 1), 0),
+            ((2, 2), (), (), 3),
+            ((3,), (0, 2), (1, 1), 0),
+        )
+    ],
+    "pad": lambda: [
+        (_box(s), {"low": a, "high": z, "value": v})
+        for s, a, z, v in (((2, 3), (1, 0), (0, 2), 1), ((), (), (), 0), ((0,), (2,), (1,), 1), ((3,), (0,), (0,), 0))
+    ],
+    "concatenate": lambda: [
+        (_box((2, 3), (2, 1), (2, 0)), {"dim": 1}),
+        (_box((2,)), {"dim": 0}),
+        (_box((1, 2), (3, 2)), {"dim": 0}),
+    ],
+    "slice_update": lambda: [
+        (_box(s, u), {"starts": a, "steps": c})
+        for s, u, a, c in (
+            ((5, 6), (2, 3), (1, 0), (2, 2)),
+            ((4,), (2,), (2,), (1,)),
+            ((4,), (0,), (4,), (1,)),
+            ((), (), (), ()),
+        )
+    ],
+    "as_strided_update": lambda: [
+        (_box(s, u), {"strides": c, "offset": o})
+        for s, u, c, o in (((4, 5), (4,), (6,), 0), ((4, 5), (2, 3), (10, 2), 1), ((3,), (0,), (1,), 1))
+    ],
+    "dynamic_update": lambda: [
+        ([*_box((4, 5), (2, 3)), _index((), 3), _index((), 3)], {}),
+        ([*_box((3,), (1,)), _index((), 3)], {}),
+        (_box((), ()), {}),
+    ],
+    "dynamic_slice": lambda: [
+        ([Arg((4, 5)), _index((), 3), _index((), 3)], {"sizes": (2, 3)}),
+        ([Arg((3,)), _index((), 4)], {"sizes": (0,)}),
+        (_box(()), {"sizes": ()}),
+    ],
+    "gather": lambda: [
+        ([Arg((5, 2)), _index((3, 2), 5)], {"dims": (0,)}),
+        ([Arg((3, 2, 4)), _index((5,), 4), _index((5,), 3)], {"dims": (2, 0)}),
+        ([Arg((2, 3)), _index((), 3)], {"dims": (1,)}),
+        ([Arg((3,)), _index((0,), 3)], {"dims": (0,)}),
+        ([Arg((3, 2)), _index((4,), 3), _index((4,), 2)], {"dims": (0, 1)}),
+    ],
     "scatter": _scatters,
-    "sum": _reductions_of_nothing, "prod": _reductions_of_nothing, "any": _reductions_of_nothing, "all": _reductions_of_nothing,
-    "amax": _reductions, "amin": _reductions,
-    "argmax": _along_one_axis, "argmin": _along_one_axis,
-    "cumsum": _along_one_axis, "cumprod": _along_one_axis, "cummax": _along_one_axis, "cummin": _along_one_axis,
+    "sum": _reductions_of_nothing,
+    "prod": _reductions_of_nothing,
+    "any": _reductions_of_nothing,
+    "all": _reductions_of_nothing,
+    "amax": _reductions,
+    "amin": _reductions,
+    "argmax": _along_one_axis,
+    "argmin": _along_one_axis,
+    "cumsum": _along_one_axis,
+    "cumprod": _along_one_axis,
+    "cummax": _along_one_axis,
+    "cummin": _along_one_axis,
     "dot_general": _dots,
     "sort": lambda: [(a, {**k, "descending": d}) for a, k in _along_one_axis() for d in (False, True)],
-    "random_bits": lambda: [([Arg((2,), uint64)], {"shape": s, "dtype": d}) for s in ((2, 3), (), (0,)) for d in (uint32, uint64)],
-    "loop": _loops, "cond": _conds, "while_loop": _whiles, "fusion": _fusions,
+    "random_bits": lambda: [
+        ([Arg((2,), uint64)], {"shape": s, "dtype": d}) for s in ((2, 3), (), (0,)) for d in (uint32, uint64)
+    ],
+    "loop": _loops,
+    "cond": _conds,
+    "while_loop": _whiles,
+    "fusion": _fusions,
 }
 """Uses of the ops that are not elementwise: ([operands], attributes, *regions)."""

@@ -1,4 +1,4 @@
-"""Prints graphs: one line a node, regions indented below their node. The same graph always gives the same bytes; `ir/parse.py` reads them.
+"""Prints graphs: one line a node, regions indented below it; always the same bytes, which `ir/parse.py` reads back.
 
 This file imports no graph module, because the records print themselves with it.
 """
@@ -45,7 +45,7 @@ def print_attr(value: Any) -> str:
 
 
 def value_names(graph: Graph) -> dict[Value, str]:
-    """A name for each value of `graph`, regions not included: its hint, made unique; else a number, `p0` for a param, `c0` for a constant."""
+    """A name for each value of `graph` itself: its hint made unique, else `p0` (params), `c0` (constants), a number."""
     names: dict[Value, str] = {}
     taken: set[str] = set()
     for position, param in enumerate(graph.params):
@@ -104,5 +104,7 @@ def _graph_lines(graph: Graph, indent: str) -> Iterable[str]:
 def print_results(graph: Graph, names: Mapping[Value, str]) -> str:
     """The results; one that must end in a param's memory reads `%new writes %param`."""
     writes = graph.notes.get("writes", {})
-    return ", ".join(_name(r, names) + (f" writes {_name(graph.params[writes[i]], names)}" if i in writes else "")
-                     for i, r in enumerate(graph.results))
+    return ", ".join(
+        _name(r, names) + (f" writes {_name(graph.params[writes[i]], names)}" if i in writes else "")
+        for i, r in enumerate(graph.results)
+    )

@@ -9,8 +9,8 @@ import numpy as np
 class DType:
     """One element type; a singleton, compared by identity.
 
-    `name` is torch's name (`float32`), `short` the IR's spelling (`f32`), `numpy` the NumPy dtype of the storage, `kind` one of
-    `bool`, `uint`, `int`, `float`, and `bits` the width.
+    `name` is torch's name (`float32`), `short` the IR's spelling (`f32`), `numpy` the NumPy dtype of the storage,
+    `kind` one of `bool`, `uint`, `int`, `float`, and `bits` the width.
     """
 
     __slots__ = ("name", "short", "numpy", "kind", "bits")

@@ -1,4 +1,4 @@
-"""Checks that a graph obeys the IR's rules. Run after every pass under test; a failure shows the line, its neighbours and the source."""
+"""Checks that a graph obeys the IR's rules. A failure shows the line, its neighbours and the user's source line."""
 from __future__ import annotations
 
 from typing import Any
@@ -12,8 +12,8 @@ from .types import DType, Symbol, TensorType
 
 
 def verify(graph: Graph) -> None:
-    """Raises VerifyError unless every value is defined once and before its uses, every type is the inferred one, attributes fit their
-    schema, regions are closed, and the notes speak of what exists."""
+    """Raises VerifyError unless every value is defined once and before its uses, every type is the inferred one,
+    attributes fit their schema, regions are closed, and the notes speak of what exists."""
     defined: set[Value] = set()
     for param in graph.params:
         if param in defined:
@@ -25,7 +25,7 @@ def verify(graph: Graph) -> None:
         defined.update(node.outputs)
     for number, result in enumerate(graph.results):
         if result not in defined:
-            raise VerifyError(f"graph {graph.name}: result {number} is not a value of the graph\n{_results_line(graph)}")
+            raise _results_error(graph, f"result {number} is not a value of the graph")
     _check_writes(graph)
 
 
@@ -99,19 +99,20 @@ def _check_type(graph: Graph, position: int | None, value: Value) -> None:
 def _check_writes(graph: Graph) -> None:
     writes = graph.notes.get("writes", {})
     if len(set(writes.values())) != len(writes):
-        raise VerifyError(f"graph {graph.name}: two results write one param: {dict(writes)}\n{_results_line(graph)}")
+        raise _results_error(graph, f"two results write one param: {dict(writes)}")
     for result, param in writes.items():
         if not (0 <= result < len(graph.results) and 0 <= param < len(graph.params)):
-            raise VerifyError(f"graph {graph.name}: result {result} writes param {param}, but they do not both exist\n{_results_line(graph)}")
+            raise _results_error(graph, f"result {result} writes param {param}, but they do not both exist")
         new, old = graph.results[result].type, graph.params[param].type
         if new != old:
-            raise VerifyError(f"graph {graph.name}: result {result} of type {new} writes a param of type {old}\n{_results_line(graph)}")
+            raise _results_error(graph, f"result {result} of type {new} writes a param of type {old}")
 
 
-def _results_line(graph: Graph) -> str:
+def _results_error(graph: Graph, message: str) -> VerifyError:
+    """An error that shows the return line."""
     known = {r: p for r, p in graph.notes.get("writes", {}).items() if 0 <= p < len(graph.params)}
     shown = Graph(graph.name, graph.params, graph.nodes, graph.results, {"writes": known})
-    return f"  > return {print_results(shown, value_names(shown))}"
+    return VerifyError(f"graph {graph.name}: {message}\n  > return {print_results(shown, value_names(shown))}")
 
 
 def _listed(types: tuple[TensorType, ...]) -> str:

@@ -56,7 +56,10 @@ def attributes() -> Graph:
     x = b.param(TensorType((Symbol("N"), 2), float64), "x-1")
     b.param(TensorType((3,), float32, "cuda:0"), "x 1")
     u = b.param(scalar(), "2nd")
-    numbers = [b.scalar(v, float32) for v in (float("nan"), float("inf"), -float("inf"), -0.0, 1, 0.1, 1e-30, 12345678901234567890.0)]
+    numbers = [
+        b.scalar(v, float32)
+        for v in (float("nan"), float("inf"), -float("inf"), -0.0, 1, 0.1, 1e-30, 12345678901234567890.0)
+    ]
     literal = b.literal(values=(1, 2), shape=(2,), dtype=uint64)
     bits = b.random_bits(literal, shape=(), dtype=uint64)
     sums = b.sum(x, dims=())
@@ -101,22 +104,31 @@ def test_names_are_unique_and_hints_survive():
     assert str(parse(str(graph))) == str(graph)
 
 
-@pytest.mark.parametrize(("text", "message"), [
-    ("", "expected graph, found the end of the line\n  the end of the text"),
-    ("graph f(%x: f32[2]) {\n  return %x", "line 3: expected }"),
-    ("graph f(%x: f32[2]) {\n", "has no return line"),
-    ("graph f(%x: q7[2]) {\n  return %x\n}", "line 1: q7 is not an element type"),
-    ("graph f(%x: f32[2], %x: f32[2]) {\n  return %x\n}", "%x is defined twice"),
-    ("graph f(%x: f32[2]) {\n  %0: f32[2] = frobnicate %x\n  return %x\n}", "line 2: no op is named frobnicate"),
-    ("graph f(%x: f32[2]) {\n  %0: f32[2] = neg %y\n  return %x\n}", "%y is not defined before it is used\n  %0: f32"),
-    ("graph f(%x: f32[2]) {\n  %0: f32[2] = neg %0\n  return %x\n}", "%0 is not defined before it is used"),
-    ("graph f(%x: f32[2]) {\n  %0: f32[2] = neg %x %x\n  return %x\n}", "unexpected %x"),
-    ("graph f(%x: f32[2]) {\n  %0: f32[] = sum %x {dims=(0,}\n  return %x\n}", "} is not a value of an attribute"),
-    ("graph f(%x: f32[2]) {\n  %0: f32[2] = neg %x  # nowhere\n  return %x\n}", "the comment is not a file and line"),
-    ("graph f(%x: f32[2]) {\n  %0: f32[2] = neg %x\n  return %0 writes %0\n}", "only params can be written"),
-    ("graph f(%x: f32[2]) {\n  return %x\n}\nmore", "line 4: text after the end"),
-    ("graph f(%x: f32[2]) {\n  %0: f32[2] = neg %x ?\n  return %x\n}", "line 2: cannot read"),
-])
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "expected graph, found the end of the line\n  the end of the text"),
+        ("graph f(%x: f32[2]) {\n  return %x", "line 3: expected }"),
+        ("graph f(%x: f32[2]) {\n", "has no return line"),
+        ("graph f(%x: q7[2]) {\n  return %x\n}", "line 1: q7 is not an element type"),
+        ("graph f(%x: f32[2], %x: f32[2]) {\n  return %x\n}", "%x is defined twice"),
+        ("graph f(%x: f32[2]) {\n  %0: f32[2] = frobnicate %x\n  return %x\n}", "line 2: no op is named frobnicate"),
+        (
+            "graph f(%x: f32[2]) {\n  %0: f32[2] = neg %y\n  return %x\n}",
+            "%y is not defined before it is used\n  %0: f32",
+        ),
+        ("graph f(%x: f32[2]) {\n  %0: f32[2] = neg %0\n  return %x\n}", "%0 is not defined before it is used"),
+        ("graph f(%x: f32[2]) {\n  %0: f32[2] = neg %x %x\n  return %x\n}", "unexpected %x"),
+        ("graph f(%x: f32[2]) {\n  %0: f32[] = sum %x {dims=(0,}\n  return %x\n}", "} is not a value of an attribute"),
+        (
+            "graph f(%x: f32[2]) {\n  %0: f32[2] = neg %x  # nowhere\n  return %x\n}",
+            "the comment is not a file and line",
+        ),
+        ("graph f(%x: f32[2]) {\n  %0: f32[2] = neg %x\n  return %0 writes %0\n}", "only params can be written"),
+        ("graph f(%x: f32[2]) {\n  return %x\n}\nmore", "line 4: text after the end"),
+        ("graph f(%x: f32[2]) {\n  %0: f32[2] = neg %x ?\n  return %x\n}", "line 2: cannot read"),
+    ],
+)
 def test_parse_errors_show_the_line(text, message):
     with pytest.raises(ParseError) as caught:
         parse(text)
@@ -124,10 +136,19 @@ def test_parse_errors_show_the_line(text, message):
 
 
 def test_same_graph_sees_every_difference():
-    base = "graph f(%x: f32[2], %y: f32[2]) {{\n  %0: f32[2] = {op} {a}, {b}  # {place}\n  %1: f32[] = {sum}\n  return {result}\n}}"
+    head = "graph f(%x: f32[2], %y: f32[2]) {{\n"
+    base = head + "  %0: f32[2] = {op} {a}, {b}  # {place}\n  %1: f32[] = {sum}\n  return {result}\n}}"
     plain = {"op": "add", "a": "%x", "b": "%y", "place": "f.py:1", "sum": "sum %0 {dims=(0,)}", "result": "%0, %1"}
-    changed = [{"op": "mul"}, {"a": "%y"}, {"place": "f.py:2"}, {"place": "g.py:1"}, {"sum": "amax %0 {dims=(0,)}"}, {"result": "%1, %0"},
-               {"result": "%0 writes %x, %1"}, {"sum": "sum %0 {dims=(1,)}"}]
+    changed = [
+        {"op": "mul"},
+        {"a": "%y"},
+        {"place": "f.py:2"},
+        {"place": "g.py:1"},
+        {"sum": "amax %0 {dims=(0,)}"},
+        {"result": "%1, %0"},
+        {"result": "%0 writes %x, %1"},
+        {"sum": "sum %0 {dims=(1,)}"},
+    ]
     graph = parse(base.format(**plain))
     assert same_graph(graph, parse(base.format(**plain).replace("%0", "%named")))
     for change in changed:
@@ -138,7 +159,9 @@ def test_same_graph_sees_every_difference():
 def test_same_graph_compares_numbers_by_text_and_files_by_name():
     def constant(value, file="a/f.py"):
         out = Value(scalar())
-        return Graph("c", (), (Node(OPS.constant, (), {"value": value, "dtype": float32}, (out,), Location(file, 1)),), (out,))
+        return Graph(
+            "c", (), (Node(OPS.constant, (), {"value": value, "dtype": float32}, (out,), Location(file, 1)),), (out,)
+        )
 
     assert same_graph(constant(float("nan")), constant(float("nan"), "b/f.py"))
     for a, b in ((0.0, -0.0), (1, 1.0), (1, True)):

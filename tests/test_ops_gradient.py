@@ -18,11 +18,17 @@ STEP = 1e-5
 def float64_samples(op):
     for sample in samples(op):
         params = [k for k, t in enumerate(sample.types) if t.dtype is float64]
-        if params and any(t.dtype is float64 for t in sample.outputs()) and all(t.dtype is float64 or not t.dtype.is_floating_point for t in sample.types):
+        if (
+            params
+            and any(t.dtype is float64 for t in sample.outputs())
+            and all(t.dtype is float64 or not t.dtype.is_floating_point for t in sample.types)
+        ):
             yield sample, params
 
 
-DIFFERENTIABLE = [op for op in OPS if op.vjp is not NOT_DIFFERENTIABLE and any(float64_samples(op)) and not op.has(Trait.CONTROL)]
+DIFFERENTIABLE = [
+    op for op in OPS if op.vjp is not NOT_DIFFERENTIABLE and any(float64_samples(op)) and not op.has(Trait.CONTROL)
+]
 
 
 def projection(graph):
@@ -77,8 +83,11 @@ def test_first_and_second_derivative(op):
         check(slope, arrays, wrt, rng, f"second derivative of {sample}")
 
 
-@pytest.mark.parametrize("op", [op for op in OPS if op.vjp is NOT_DIFFERENTIABLE and not op.has(Trait.CONTROL) and any(float64_samples(op))],
-                         ids=lambda op: op.name)
+@pytest.mark.parametrize(
+    "op",
+    [op for op in OPS if op.vjp is NOT_DIFFERENTIABLE and not op.has(Trait.CONTROL) and any(float64_samples(op))],
+    ids=lambda op: op.name,
+)
 def test_missing_derivative_names_the_op(op):
     sample, wrt = next(float64_samples(op))
     with pytest.raises(GradientError, match=op.name):

@@ -1,4 +1,4 @@
-"""The op matrix: every op in every dtype it takes, on arrays of every layout, obeys its type inference and does not change its inputs."""
+"""The op matrix: every op, in every dtype and layout, obeys its type inference and does not change its inputs."""
 from __future__ import annotations
 
 import pathlib

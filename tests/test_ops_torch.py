@@ -10,11 +10,78 @@ from weft.ir.types import bool_, float32, float64, int32, int64, uint8
 
 torch = pytest.importorskip("torch")
 
-OTHER_NAMES = {"neg": "negative", "shift_left": "bitwise_left_shift", "shift_right": "bitwise_right_shift", "hypot": "hypot"}
-FLOATING = ["ceil", "floor", "round", "trunc", "exp", "exp2", "expm1", "log", "log2", "log10", "log1p", "sqrt", "rsqrt", "reciprocal", "sin", "cos",
-            "tan", "asin", "acos", "atan", "sinh", "cosh", "tanh", "asinh", "acosh", "atanh", "sigmoid", "erf", "erfc", "erfinv", "lgamma",
-            "digamma", "isnan", "isinf", "isfinite", "signbit", "div", "atan2", "hypot", "copysign", "nextafter", "logaddexp", "fmax", "fmin"]
-NUMERIC = ["neg", "abs", "sign", "add", "sub", "mul", "floor_divide", "remainder", "fmod", "pow", "maximum", "minimum", "eq", "ne", "lt", "le", "gt", "ge"]
+OTHER_NAMES = {
+    "neg": "negative",
+    "shift_left": "bitwise_left_shift",
+    "shift_right": "bitwise_right_shift",
+    "hypot": "hypot",
+}
+FLOATING = [
+    "ceil",
+    "floor",
+    "round",
+    "trunc",
+    "exp",
+    "exp2",
+    "expm1",
+    "log",
+    "log2",
+    "log10",
+    "log1p",
+    "sqrt",
+    "rsqrt",
+    "reciprocal",
+    "sin",
+    "cos",
+    "tan",
+    "asin",
+    "acos",
+    "atan",
+    "sinh",
+    "cosh",
+    "tanh",
+    "asinh",
+    "acosh",
+    "atanh",
+    "sigmoid",
+    "erf",
+    "erfc",
+    "erfinv",
+    "lgamma",
+    "digamma",
+    "isnan",
+    "isinf",
+    "isfinite",
+    "signbit",
+    "div",
+    "atan2",
+    "hypot",
+    "copysign",
+    "nextafter",
+    "logaddexp",
+    "fmax",
+    "fmin",
+]
+NUMERIC = [
+    "neg",
+    "abs",
+    "sign",
+    "add",
+    "sub",
+    "mul",
+    "floor_divide",
+    "remainder",
+    "fmod",
+    "pow",
+    "maximum",
+    "minimum",
+    "eq",
+    "ne",
+    "lt",
+    "le",
+    "gt",
+    "ge",
+]
 INTEGER = ["bitwise_not", "bitwise_and", "bitwise_or", "bitwise_xor", "shift_left", "shift_right"]
 LOGICAL = ["logical_not", "logical_and", "logical_or", "logical_xor"]
 EDGES = [0.0, -0.0, 1.0, -1.0, 0.5, -2.5, np.inf, -np.inf, np.nan]
@@ -79,13 +146,20 @@ def test_sort(descending):
         np.testing.assert_array_equal(found, wanted.numpy())
 
 
-@pytest.mark.parametrize(("equation", "shapes", "attrs"), [
-    ("ij,jk->ik", ((2, 3), (3, 4)), ((), (), (1,), (0,))), ("bij,kjb->bik", ((5, 2, 3), (4, 3, 5)), ((0,), (2,), (2,), (1,))),
-    ("ijk,kjl->il", ((2, 3, 4), (4, 3, 5)), ((), (), (1, 2), (1, 0))), ("i,j->ij", ((2,), (3,)), ((), (), (), ())),
-])
+@pytest.mark.parametrize(
+    ("equation", "shapes", "attrs"),
+    [
+        ("ij,jk->ik", ((2, 3), (3, 4)), ((), (), (1,), (0,))),
+        ("bij,kjb->bik", ((5, 2, 3), (4, 3, 5)), ((0,), (2,), (2,), (1,))),
+        ("ijk,kjl->il", ((2, 3, 4), (4, 3, 5)), ((), (), (1, 2), (1, 0))),
+        ("i,j->ij", ((2,), (3,)), ((), (), (), ())),
+    ],
+)
 def test_dot_general(equation, shapes, attrs):
     rng = np.random.default_rng(6)
     x, y = (rng.standard_normal(s) for s in shapes)
     names = ("lhs_batch", "rhs_batch", "lhs_contract", "rhs_contract")
     found = OPS.dot_general.evaluate(x, y, **dict(zip(names, attrs, strict=True)))
-    np.testing.assert_allclose(found, torch.einsum(equation, torch.from_numpy(x), torch.from_numpy(y)).numpy(), rtol=1e-12)
+    np.testing.assert_allclose(
+        found, torch.einsum(equation, torch.from_numpy(x), torch.from_numpy(y)).numpy(), rtol=1e-12
+    )

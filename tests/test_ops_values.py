@@ -1,4 +1,4 @@
-"""The meaning of single ops where it is a matter of convention: random bits, division by zero, NaN, ties, bounds, special functions."""
+"""The meaning of single ops where it is convention: random bits, division by zero, NaN, ties, bounds, special cases."""
 from __future__ import annotations
 
 import math
@@ -29,11 +29,15 @@ def array_equal(found, expected):
 
 # random bits
 
-@pytest.mark.parametrize(("counter", "key", "words"), [  # the known answers published with Random123
-    ((0x00000000, 0x00000000), (0x00000000, 0x00000000), (0x6B200159, 0x99BA4EFE)),
-    ((0xFFFFFFFF, 0xFFFFFFFF), (0xFFFFFFFF, 0xFFFFFFFF), (0x1CB996FC, 0xBB002BE7)),
-    ((0x243F6A88, 0x85A308D3), (0x13198A2E, 0x03707344), (0xC4923A9C, 0x483DF7A0)),
-])
+
+@pytest.mark.parametrize(
+    ("counter", "key", "words"),
+    [  # the known answers published with Random123
+        ((0x00000000, 0x00000000), (0x00000000, 0x00000000), (0x6B200159, 0x99BA4EFE)),
+        ((0xFFFFFFFF, 0xFFFFFFFF), (0xFFFFFFFF, 0xFFFFFFFF), (0x1CB996FC, 0xBB002BE7)),
+        ((0x243F6A88, 0x85A308D3), (0x13198A2E, 0x03707344), (0xC4923A9C, 0x483DF7A0)),
+    ],
+)
 def test_threefry_known_answers(counter, key, words):
     pairs = [tuple(np.array([w], np.uint32) for w in pair) for pair in (key, counter)]
     assert tuple(int(w[0]) for w in threefry2x32(*pairs)) == words
@@ -52,6 +56,7 @@ def test_random_bits_depend_on_position_seed_and_draw_only():
 
 
 # integers
+
 
 def test_integer_division_by_zero_is_zero():
     x, zero = np.array([5, -5, 0], np.int32), np.zeros(3, np.int32)
@@ -90,6 +95,7 @@ def test_results_keep_the_dtype_of_small_integers():
 
 # floats
 
+
 def test_nan_in_extremes():
     x, y = F32([np.nan, 1, 2]), F32([1, np.nan, 3])
     array_equal(run("maximum", x, y), F32([np.nan, np.nan, 3]))
@@ -119,6 +125,7 @@ def test_conversions():
 
 # indices
 
+
 def test_scatter_with_equal_indices_keeps_the_last_in_row_major_order():
     places = np.asfortranarray([[0, 1, 0], [1, 0, 2]])
     values = np.asfortranarray(np.arange(6.0).reshape(2, 3))
@@ -144,13 +151,16 @@ def test_indices_out_of_range_are_named(bad):
 def test_boxes_out_of_range_are_named():
     x, two, four = np.zeros(5), np.array(2), np.array(4)
     assert run("dynamic_slice", x, two, sizes=(3,)).shape == (3,)
-    with pytest.raises(IndexRangeError, match="dynamic_slice: start 4 is out of range for 3 elements of axis 0 of size 5"):
+    with pytest.raises(
+        IndexRangeError, match="dynamic_slice: start 4 is out of range for 3 elements of axis 0 of size 5"
+    ):
         run("dynamic_slice", x, four, sizes=(3,))
-    with pytest.raises(IndexRangeError, match="dynamic_update: start -1 .* axis 0 of size 5"):
+    with pytest.raises(IndexRangeError, match="dynamic_update: start -1 is out of range"):
         run("dynamic_update", x, np.zeros(2), np.array(-1))
 
 
 # special functions
+
 
 def test_sigmoid_in_the_tails():
     x = F32([-200, -100, -90, 0, 20, 200])
@@ -160,17 +170,35 @@ def test_sigmoid_in_the_tails():
     np.testing.assert_allclose(found, expected, rtol=3e-7, atol=1e-45)
 
 
-@pytest.mark.parametrize(("name", "point", "expected"), [
-    ("erf", 0.5, math.erf(0.5)), ("erfc", 3.0, math.erfc(3.0)), ("erfinv", math.erf(0.3), 0.3), ("lgamma", 4.5, math.lgamma(4.5)),
-    ("digamma", 1.0, -0.5772156649015329), ("expm1", 1e-9, math.expm1(1e-9)), ("log1p", 1e-9, math.log1p(1e-9)), ("rsqrt", 4.0, 0.5),
-    ("exp2", 0.5, math.sqrt(2)),
-])
+@pytest.mark.parametrize(
+    ("name", "point", "expected"),
+    [
+        ("erf", 0.5, math.erf(0.5)),
+        ("erfc", 3.0, math.erfc(3.0)),
+        ("erfinv", math.erf(0.3), 0.3),
+        ("lgamma", 4.5, math.lgamma(4.5)),
+        ("digamma", 1.0, -0.5772156649015329),
+        ("expm1", 1e-9, math.expm1(1e-9)),
+        ("log1p", 1e-9, math.log1p(1e-9)),
+        ("rsqrt", 4.0, 0.5),
+        ("exp2", 0.5, math.sqrt(2)),
+    ],
+)
 def test_single_functions(name, point, expected):
     assert run(name, point) == pytest.approx(expected, rel=1e-14)
 
 
-@pytest.mark.parametrize(("point", "expected"), [(1.0, math.pi**2 / 6), (0.5, math.pi**2 / 2), (2.0, math.pi**2 / 6 - 1),
-                                                 (-0.5, math.pi**2 / 2 + 4), (-1.5, math.pi**2 / 2 + 4 + 4 / 9), (30.0, 0.0338950603577400)])
+@pytest.mark.parametrize(
+    ("point", "expected"),
+    [
+        (1.0, math.pi**2 / 6),
+        (0.5, math.pi**2 / 2),
+        (2.0, math.pi**2 / 6 - 1),
+        (-0.5, math.pi**2 / 2 + 4),
+        (-1.5, math.pi**2 / 2 + 4 + 4 / 9),
+        (30.0, 0.0338950603577400),
+    ],
+)
 def test_trigamma(point, expected):
     b = Builder()
     graph = b.finish([trigamma(b, b.param(TensorType((), float64)))])
@@ -178,18 +206,21 @@ def test_trigamma(point, expected):
 
 
 def test_scipy_is_loaded_only_by_its_functions():
-    code = ("import sys, numpy; from weft.ir import OPS; OPS.exp.evaluate(numpy.ones(2)); before = 'scipy' in sys.modules; "
-            "OPS.erf.evaluate(numpy.ones(2)); print(before, 'scipy' in sys.modules, 'numba' in sys.modules)")
+    code = (
+        "import sys, numpy; from weft.ir import OPS; OPS.exp.evaluate(numpy.ones(2)); before = 'scipy' in sys.modules; "
+        "OPS.erf.evaluate(numpy.ones(2)); print(before, 'scipy' in sys.modules, 'numba' in sys.modules)"
+    )
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert shown.split() == ["False", "True", "False"]
 
 
 # regions
 
+
 def test_loop_without_iterations():
     def loop(results):
         inner = Builder("body")
-        index, x = inner.param(TensorType((), int64)), inner.param(TensorType((2,), float32))
+        _, x = inner.param(TensorType((), int64)), inner.param(TensorType((2,), float32))
         doubled = inner.scale(x, 2.0)
         region = inner.finish([doubled, doubled][:results])
         b = Builder("f")

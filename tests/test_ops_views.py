@@ -1,4 +1,4 @@
-"""The index function of every view says the same as its evaluation, on ints, integer arrays and index expressions; views do not copy."""
+"""The index function of every view agrees with its evaluation on ints, arrays and index expressions; no view copies."""
 from __future__ import annotations
 
 import math
@@ -42,7 +42,9 @@ def test_index_function_on_expressions(sample):
     values = dict(zip(dims, np.indices(out.shape), strict=True))
     expected = sample.op.index(list(np.indices(out.shape)), sample.types[0], sample.attrs)
     for expression, numbers in zip(sample.op.index(list(dims), sample.types[0], sample.attrs), expected, strict=True):
-        np.testing.assert_array_equal(np.broadcast_to(evaluate(expression, values), out.shape), np.broadcast_to(numbers, out.shape))
+        np.testing.assert_array_equal(
+            np.broadcast_to(evaluate(expression, values), out.shape), np.broadcast_to(numbers, out.shape)
+        )
 
 
 @pytest.mark.parametrize("sample", [s for s in CASES if s.outputs()[0].size], ids=str)
@@ -52,13 +54,31 @@ def test_a_view_of_a_contiguous_array_shares_its_memory(sample):
 
 
 def test_broadcast_of_every_layout():
-    for x in (np.float32([[1], [2]]), np.arange(6.0).reshape(3, 2).T[:, :1], np.zeros((0, 1)), np.array(3.0), np.arange(4)[::2].reshape(2, 1)):
+    for x in (
+        np.float32([[1], [2]]),
+        np.arange(6.0).reshape(3, 2).T[:, :1],
+        np.zeros((0, 1)),
+        np.array(3.0),
+        np.arange(4)[::2].reshape(2, 1),
+    ):
         shape = (3, x.shape[0], 4) if x.ndim else (2,)
         np.testing.assert_array_equal(OPS.broadcast.evaluate(x, shape=shape), np.broadcast_to(x, shape))
 
 
-@pytest.mark.parametrize(("shape", "strides"), [((2, 3), (3, 1)), ((3, 2), (1, 3)), ((4,), (2,)), ((1, 4), (0, 1)), ((), ()), ((2, 2), (1, 1)),
-                                                ((3, 2), (1, 2)), ((2,), (0,)), ((2, 3, 2), (6, 2, 1))])
+@pytest.mark.parametrize(
+    ("shape", "strides"),
+    [
+        ((2, 3), (3, 1)),
+        ((3, 2), (1, 3)),
+        ((4,), (2,)),
+        ((1, 4), (0, 1)),
+        ((), ()),
+        ((2, 2), (1, 1)),
+        ((3, 2), (1, 2)),
+        ((2,), (0,)),
+        ((2, 3, 2), (6, 2, 1)),
+    ],
+)
 def test_overlap_is_never_denied_wrongly(shape, strides):
     places = sum((i * s for i, s in zip(np.indices(shape), strides, strict=True)), np.zeros(shape, int))
     assert overlaps(shape, strides) or len(np.unique(places)) == math.prod(shape)

@@ -1,10 +1,40 @@
 """Every primitive, one declaration each. `OPS.add` is the op `add`; importing this package declares them all."""
-from . import binary, casts, constants, contraction, control, cumulative, indexing, logic, pieces, random_bits, reductions, sorting, special
+from . import (
+    binary,
+    casts,
+    constants,
+    contraction,
+    control,
+    cumulative,
+    indexing,
+    logic,
+    pieces,
+    random_bits,
+    reductions,
+    sorting,
+    special,
+)
 from . import unary, updates, views
 from .registry import OPS
 
-DECLARING = (constants, unary, special, casts, binary, logic, views, pieces, updates, indexing, reductions, cumulative, contraction, sorting,
-             random_bits, control)
+DECLARING = (
+    constants,
+    unary,
+    special,
+    casts,
+    binary,
+    logic,
+    views,
+    pieces,
+    updates,
+    indexing,
+    reductions,
+    cumulative,
+    contraction,
+    sorting,
+    random_bits,
+    control,
+)
 """The modules that declare ops."""
 
 __all__ = ["DECLARING", "OPS"]

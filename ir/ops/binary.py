@@ -12,11 +12,27 @@ from .infer import ANY, FLOATS, NUMBERS, elementwise
 from .registry import OPS
 
 
-def binary(name: str, evaluate: Callable[..., Any], vjp: Vjp, torch_name: str, kinds: frozenset[str] = FLOATS, commutative: bool = False,
-           **facts: Any) -> Op:
+def binary(
+    name: str,
+    evaluate: Callable[..., Any],
+    vjp: Vjp,
+    torch_name: str,
+    kinds: frozenset[str] = FLOATS,
+    commutative: bool = False,
+    **facts: Any,
+) -> Op:
     """Declares an elementwise op of two operands of one type, which is also the result's."""
     traits = [Trait.ELEMENTWISE, Trait.COMMUTATIVE] if commutative else [Trait.ELEMENTWISE]
-    return OPS.declare(name, infer=elementwise(name, kinds), evaluate=evaluate, vjp=vjp, traits=traits, arity=2, torch_name=torch_name, **facts)
+    return OPS.declare(
+        name,
+        infer=elementwise(name, kinds),
+        evaluate=evaluate,
+        vjp=vjp,
+        traits=traits,
+        arity=2,
+        torch_name=torch_name,
+        **facts,
+    )
 
 
 def _pow(x: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -49,7 +65,7 @@ def _pow_exponent(b: Any, node: Any, g: Any) -> Any:
 
 
 def _shared_at_ties(loses: str, mine: int) -> Callable[..., Any]:
-    """The rule of maximum and minimum: nothing to the operand that `loses` to the other, half to each of two equal ones."""
+    """The rule of maximum and minimum: nothing to the operand that `loses` to the other, half to each of two equals."""
 
     def rule(b: Any, node: Any, g: Any) -> Any:
         own, other = node.inputs[mine], node.inputs[1 - mine]
@@ -59,7 +75,7 @@ def _shared_at_ties(loses: str, mine: int) -> Callable[..., Any]:
 
 
 def _first_at_ties(wins: str, mine: int) -> Callable[..., Any]:
-    """The rule of fmax and fmin: all to the first operand when it `wins` or the second is NaN, else all to the second."""
+    """The rule of fmax and fmin: all to the first operand when it `wins` or the second is NaN, else to the second."""
 
     def rule(b: Any, node: Any, g: Any) -> Any:
         x, y = node.inputs
@@ -88,22 +104,58 @@ def _logaddexp_rule(mine: int) -> Callable[..., Any]:
 # the four operations
 binary("add", np.add, (_pass, _pass), "Add", NUMBERS, commutative=True, unit=0)
 binary("sub", np.subtract, (_pass, lambda b, node, g: b.neg(g)), "Sub", NUMBERS, unit=0)
-binary("mul", np.multiply, (lambda b, node, g: b.mul(g, node.inputs[1]), lambda b, node, g: b.mul(g, node.inputs[0])), "Mul", NUMBERS,
-       commutative=True, unit=1, absorbing=0)
-binary("div", np.true_divide,
-       (lambda b, node, g: b.div(g, node.inputs[1]), lambda b, node, g: b.neg(b.div(b.mul(g, node.outputs[0]), node.inputs[1]))), "Div", unit=1)
+binary(
+    "mul",
+    np.multiply,
+    (lambda b, node, g: b.mul(g, node.inputs[1]), lambda b, node, g: b.mul(g, node.inputs[0])),
+    "Mul",
+    NUMBERS,
+    commutative=True,
+    unit=1,
+    absorbing=0,
+)
+binary(
+    "div",
+    np.true_divide,
+    (
+        lambda b, node, g: b.div(g, node.inputs[1]),
+        lambda b, node, g: b.neg(b.div(b.mul(g, node.outputs[0]), node.inputs[1])),
+    ),
+    "Div",
+    unit=1,
+)
 
 # integer division by zero gives 0 (NumPy's own value), also for the remainders
 binary("floor_divide", np.floor_divide, ZERO_GRAD, "FloorDivide", NUMBERS)
-binary("remainder", np.remainder, (_pass, lambda b, node, g: b.neg(b.mul(g, b.floor_divide(*node.inputs)))), "Remainder", NUMBERS)
+binary(
+    "remainder",
+    np.remainder,
+    (_pass, lambda b, node, g: b.neg(b.mul(g, b.floor_divide(*node.inputs)))),
+    "Remainder",
+    NUMBERS,
+)
 binary("fmod", np.fmod, (_pass, lambda b, node, g: b.neg(b.mul(g, b.trunc(b.div(*node.inputs))))), "Fmod", NUMBERS)
 
 # powers, norms, logarithms
 binary("pow", _pow, (_pow_base, _pow_exponent), "Pow", NUMBERS, unit=1)
-binary("hypot", np.hypot, (lambda b, node, g: b.mul(g, b.div(node.inputs[0], node.outputs[0])),
-                           lambda b, node, g: b.mul(g, b.div(node.inputs[1], node.outputs[0]))), "Hypot")
-binary("atan2", np.arctan2, (lambda b, node, g: b.mul(g, b.div(node.inputs[1], _square_sum(b, node))),
-                             lambda b, node, g: b.neg(b.mul(g, b.div(node.inputs[0], _square_sum(b, node))))), "Atan2")
+binary(
+    "hypot",
+    np.hypot,
+    (
+        lambda b, node, g: b.mul(g, b.div(node.inputs[0], node.outputs[0])),
+        lambda b, node, g: b.mul(g, b.div(node.inputs[1], node.outputs[0])),
+    ),
+    "Hypot",
+)
+binary(
+    "atan2",
+    np.arctan2,
+    (
+        lambda b, node, g: b.mul(g, b.div(node.inputs[1], _square_sum(b, node))),
+        lambda b, node, g: b.neg(b.mul(g, b.div(node.inputs[0], _square_sum(b, node)))),
+    ),
+    "Atan2",
+)
 binary("logaddexp", np.logaddexp, (_logaddexp_rule(0), _logaddexp_rule(1)), "Logaddexp")
 
 # choices: maximum and minimum propagate NaN, fmax and fmin ignore it

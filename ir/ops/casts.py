@@ -35,7 +35,21 @@ def _bitcast(x: np.ndarray, dtype: DType) -> np.ndarray:
     return x.view(dtype.numpy)
 
 
-OPS.declare("convert", infer=_infer_convert, evaluate=_convert, vjp=(lambda b, node, g: b.cast(g, node.inputs[0].dtype),),
-            attrs={"dtype": DType}, traits=[Trait.ELEMENTWISE], torch_name="ToCopy")
-OPS.declare("bitcast", infer=_infer_bitcast, evaluate=_bitcast, vjp=NOT_DIFFERENTIABLE, attrs={"dtype": DType}, traits=[Trait.ELEMENTWISE],
-            torch_name="ViewDtype")
+OPS.declare(
+    "convert",
+    infer=_infer_convert,
+    evaluate=_convert,
+    vjp=(lambda b, node, g: b.cast(g, node.inputs[0].dtype),),
+    attrs={"dtype": DType},
+    traits=[Trait.ELEMENTWISE],
+    torch_name="ToCopy",
+)
+OPS.declare(
+    "bitcast",
+    infer=_infer_bitcast,
+    evaluate=_bitcast,
+    vjp=NOT_DIFFERENTIABLE,
+    attrs={"dtype": DType},
+    traits=[Trait.ELEMENTWISE],
+    torch_name="ViewDtype",
+)

@@ -31,7 +31,9 @@ def _infer_literal(types: Sequence[TensorType], attrs: Mapping[str, Any]) -> Ten
     if element_count(shape) != (len(values), ()):
         raise ShapeError(f"literal: {len(values)} values do not fill the shape {shape}")
     if len(values) > LITERAL_LIMIT:
-        raise ShapeError(f"literal: {len(values)} values; arrays of more than {LITERAL_LIMIT} are arguments, not literals")
+        raise ShapeError(
+            f"literal: {len(values)} values; arrays of more than {LITERAL_LIMIT} are arguments, not literals"
+        )
     for value in values:
         check_value("literal", value, dtype)
     return TensorType(shape, dtype)
@@ -54,9 +56,33 @@ def _iota(shape: Shape, dim: int, dtype: DType) -> np.ndarray:
     return np.broadcast_to(counts.reshape((-1,) + (1,) * (len(shape) - dim - 1)), shape)
 
 
-OPS.declare("constant", infer=_infer_constant, evaluate=_constant, vjp=ZERO_GRAD, traits=[Trait.CONSTANT], arity=0,
-            attrs={"dtype": DType, "value": (bool, int, float)}, torch_name="ScalarTensor")
-OPS.declare("literal", infer=_infer_literal, evaluate=_literal, vjp=ZERO_GRAD, traits=[Trait.CONSTANT], arity=0,
-            attrs={"dtype": DType, "shape": tuple, "values": tuple}, torch_name="Tensor")
-OPS.declare("iota", infer=_infer_iota, evaluate=_iota, vjp=ZERO_GRAD, traits=[Trait.CONSTANT], arity=0,
-            attrs={"dim": int, "dtype": DType, "shape": tuple}, torch_name="Arange")
+OPS.declare(
+    "constant",
+    infer=_infer_constant,
+    evaluate=_constant,
+    vjp=ZERO_GRAD,
+    traits=[Trait.CONSTANT],
+    arity=0,
+    attrs={"dtype": DType, "value": (bool, int, float)},
+    torch_name="ScalarTensor",
+)
+OPS.declare(
+    "literal",
+    infer=_infer_literal,
+    evaluate=_literal,
+    vjp=ZERO_GRAD,
+    traits=[Trait.CONSTANT],
+    arity=0,
+    attrs={"dtype": DType, "shape": tuple, "values": tuple},
+    torch_name="Tensor",
+)
+OPS.declare(
+    "iota",
+    infer=_infer_iota,
+    evaluate=_iota,
+    vjp=ZERO_GRAD,
+    traits=[Trait.CONSTANT],
+    arity=0,
+    attrs={"dim": int, "dtype": DType, "shape": tuple},
+    torch_name="Arange",
+)

@@ -1,4 +1,4 @@
-"""The product of two tensors summed over axes: dot_general, of which matrix products, dots and outer products are cases."""
+"""dot_general: the product of two tensors summed over axes, as in matrix products, dots and outer products."""
 from __future__ import annotations
 
 import functools
@@ -24,7 +24,9 @@ def _free(rank: int, *used: Axes) -> Axes:
 
 def _infer(types: Sequence[TensorType], attrs: Mapping[str, Any]) -> TensorType:
     x, y = types
-    lhs_batch, rhs_batch, lhs_contract, rhs_contract = (attrs[k] for k in ("lhs_batch", "rhs_batch", "lhs_contract", "rhs_contract"))
+    lhs_batch, rhs_batch, lhs_contract, rhs_contract = (
+        attrs[k] for k in ("lhs_batch", "rhs_batch", "lhs_contract", "rhs_contract")
+    )
     check_same("dot_general", x.with_shape(()), y.with_shape(()))
     check_kind("dot_general", x, NUMBERS)
     check_axes("dot_general", lhs_batch + lhs_contract, x.rank)
@@ -38,11 +40,18 @@ def _infer(types: Sequence[TensorType], attrs: Mapping[str, Any]) -> TensorType:
 
 
 @functools.cache
-def _plan(x_rank: int, y_rank: int, lhs_batch: Axes, rhs_batch: Axes, lhs_contract: Axes, rhs_contract: Axes) -> Callable[..., Any]:
+def _plan(
+    x_rank: int, y_rank: int, lhs_batch: Axes, rhs_batch: Axes, lhs_contract: Axes, rhs_contract: Axes
+) -> Callable[..., Any]:
     """A function (x, y) -> result, chosen once for each arrangement of axes."""
     batch = tuple(range(len(lhs_batch)))
     n = len(batch)
-    if lhs_batch == batch == rhs_batch and (x_rank, y_rank, lhs_contract, rhs_contract) == (n + 2, n + 2, (n + 1,), (n,)):
+    if lhs_batch == batch == rhs_batch and (x_rank, y_rank, lhs_contract, rhs_contract) == (
+        n + 2,
+        n + 2,
+        (n + 1,),
+        (n,),
+    ):
         return np.matmul
     x_free, y_free = _free(x_rank, lhs_batch, lhs_contract), _free(y_rank, rhs_batch, rhs_contract)
     x_order, y_order = lhs_batch + x_free + lhs_contract, rhs_batch + rhs_contract + y_free
@@ -58,7 +67,9 @@ def _plan(x_rank: int, y_rank: int, lhs_batch: Axes, rhs_batch: Axes, lhs_contra
     return product
 
 
-def _dot_general(x: np.ndarray, y: np.ndarray, lhs_batch: Axes, rhs_batch: Axes, lhs_contract: Axes, rhs_contract: Axes) -> np.ndarray:
+def _dot_general(
+    x: np.ndarray, y: np.ndarray, lhs_batch: Axes, rhs_batch: Axes, lhs_contract: Axes, rhs_contract: Axes
+) -> np.ndarray:
     return _plan(x.ndim, y.ndim, lhs_batch, rhs_batch, lhs_contract, rhs_contract)(x, y)
 
 
@@ -80,17 +91,29 @@ def _layout(node: Any) -> tuple[Axes, Axes, Axes, Axes, Axes, Axes, Axes, Axes, 
 
 def _left_rule(b: Any, node: Any, g: Any) -> Any:
     lhs_batch, lhs_contract, lhs_free, rhs_batch, rhs_contract, rhs_free, batch, _, right = _layout(node)
-    product = b.dot_general(g, node.inputs[1], lhs_batch=batch, rhs_batch=rhs_batch, lhs_contract=right, rhs_contract=rhs_free)
+    product = b.dot_general(
+        g, node.inputs[1], lhs_batch=batch, rhs_batch=rhs_batch, lhs_contract=right, rhs_contract=rhs_free
+    )
     partner = dict(zip(rhs_contract, lhs_contract, strict=True))
     return _arrange(b, product, lhs_batch + lhs_free + tuple(partner[k] for k in sorted(rhs_contract)))
 
 
 def _right_rule(b: Any, node: Any, g: Any) -> Any:
     lhs_batch, lhs_contract, lhs_free, rhs_batch, rhs_contract, rhs_free, batch, left, _ = _layout(node)
-    product = b.dot_general(node.inputs[0], g, lhs_batch=lhs_batch, rhs_batch=batch, lhs_contract=lhs_free, rhs_contract=left)
+    product = b.dot_general(
+        node.inputs[0], g, lhs_batch=lhs_batch, rhs_batch=batch, lhs_contract=lhs_free, rhs_contract=left
+    )
     partner = dict(zip(lhs_contract, rhs_contract, strict=True))
     return _arrange(b, product, rhs_batch + tuple(partner[k] for k in sorted(lhs_contract)) + rhs_free)
 
 
-OPS.declare("dot_general", infer=_infer, evaluate=_dot_general, arity=2, vjp=(_left_rule, _right_rule), traits=[Trait.LIBRARY], torch_name="Mm",
-            attrs={"lhs_batch": tuple, "lhs_contract": tuple, "rhs_batch": tuple, "rhs_contract": tuple})
+OPS.declare(
+    "dot_general",
+    infer=_infer,
+    evaluate=_dot_general,
+    arity=2,
+    vjp=(_left_rule, _right_rule),
+    traits=[Trait.LIBRARY],
+    torch_name="Mm",
+    attrs={"lhs_batch": tuple, "lhs_contract": tuple, "rhs_batch": tuple, "rhs_contract": tuple},
+)

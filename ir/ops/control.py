@@ -54,6 +54,7 @@ def _carried(name: str, attrs: Mapping[str, Any], available: int) -> int:
 
 # loop
 
+
 def _infer_loop(types: Types, attrs: Mapping[str, Any]) -> tuple[TensorType, ...]:
     (body,) = _regions("loop", attrs, 1)
     if list(types[:2]) != [SCALAR_INDEX] * 2:
@@ -61,16 +62,21 @@ def _infer_loop(types: Types, attrs: Mapping[str, Any]) -> tuple[TensorType, ...
     carried = _carried("loop", attrs, len(types) - 2)
     _check_params("loop", body, [SCALAR_INDEX, *types[2:]])
     results = [r.type for r in body.results]
-    if results[:carried] != list(types[2:2 + carried]):
-        raise ShapeError(f"loop: the body's next values {_listed(results[:carried])} are not of the types {_listed(types[2:2 + carried])} carried")
+    if results[:carried] != list(types[2 : 2 + carried]):
+        given, wanted = _listed(results[:carried]), _listed(types[2 : 2 + carried])
+        raise ShapeError(f"loop: the body's next values {given} are not of the types {wanted} carried")
     return tuple(results)
 
 
-def _loop(start: np.ndarray, stop: np.ndarray, *operands: np.ndarray, carried: int, regions: tuple[Graph, ...]) -> tuple[np.ndarray, ...]:
+def _loop(
+    start: np.ndarray, stop: np.ndarray, *operands: np.ndarray, carried: int, regions: tuple[Graph, ...]
+) -> tuple[np.ndarray, ...]:
     body, state, invariant = regions[0], list(operands[:carried]), operands[carried:]
     indices = range(int(start), int(stop))
     if not indices and len(body.results) > carried:
-        raise WeftError(f"loop: values of the last iteration are wanted of a loop from {int(start)} to {int(stop)} that has none")
+        raise WeftError(
+            f"loop: values of the last iteration are wanted of a loop from {int(start)} to {int(stop)} that has none"
+        )
     outputs = state
     for i in indices:
         outputs = interpret(body, [np.asarray(i, np.int64), *state, *invariant])
@@ -79,6 +85,7 @@ def _loop(start: np.ndarray, stop: np.ndarray, *operands: np.ndarray, carried: i
 
 
 # cond
+
 
 def _infer_cond(types: Types, attrs: Mapping[str, Any]) -> tuple[TensorType, ...]:
     then, otherwise = _regions("cond", attrs, 2)
@@ -95,6 +102,7 @@ def _cond(predicate: np.ndarray, *operands: np.ndarray, regions: tuple[Graph, ..
 
 
 # while_loop
+
 
 def _infer_while_loop(types: Types, attrs: Mapping[str, Any]) -> tuple[TensorType, ...]:
     condition, body = _regions("while_loop", attrs, 2)
@@ -116,6 +124,7 @@ def _while_loop(*operands: np.ndarray, carried: int, regions: tuple[Graph, ...])
 
 # fusion
 
+
 def _infer_fusion(types: Types, attrs: Mapping[str, Any]) -> tuple[TensorType, ...]:
     (body,) = _regions("fusion", attrs, 1)
     _check_params("fusion", body, types)
@@ -126,9 +135,41 @@ def _fusion(*operands: np.ndarray, regions: tuple[Graph, ...]) -> tuple[np.ndarr
     return tuple(interpret(regions[0], operands))
 
 
-OPS.declare("loop", infer=_infer_loop, evaluate=_loop, vjp=NOT_DIFFERENTIABLE, attrs={"carried": int}, traits=[Trait.CONTROL], arity=None,
-            torch_name="Loop")
-OPS.declare("cond", infer=_infer_cond, evaluate=_cond, vjp=NOT_DIFFERENTIABLE, traits=[Trait.CONTROL], arity=None, torch_name="Cond")
-OPS.declare("while_loop", infer=_infer_while_loop, evaluate=_while_loop, vjp=NOT_DIFFERENTIABLE, attrs={"carried": int}, traits=[Trait.CONTROL],
-            arity=None, torch_name="WhileLoop")
-OPS.declare("fusion", infer=_infer_fusion, evaluate=_fusion, vjp=NOT_DIFFERENTIABLE, traits=[Trait.CONTROL], arity=None, torch_name="Fusion")
+OPS.declare(
+    "loop",
+    infer=_infer_loop,
+    evaluate=_loop,
+    vjp=NOT_DIFFERENTIABLE,
+    attrs={"carried": int},
+    traits=[Trait.CONTROL],
+    arity=None,
+    torch_name="Loop",
+)
+OPS.declare(
+    "cond",
+    infer=_infer_cond,
+    evaluate=_cond,
+    vjp=NOT_DIFFERENTIABLE,
+    traits=[Trait.CONTROL],
+    arity=None,
+    torch_name="Cond",
+)
+OPS.declare(
+    "while_loop",
+    infer=_infer_while_loop,
+    evaluate=_while_loop,
+    vjp=NOT_DIFFERENTIABLE,
+    attrs={"carried": int},
+    traits=[Trait.CONTROL],
+    arity=None,
+    torch_name="WhileLoop",
+)
+OPS.declare(
+    "fusion",
+    infer=_infer_fusion,
+    evaluate=_fusion,
+    vjp=NOT_DIFFERENTIABLE,
+    traits=[Trait.CONTROL],
+    arity=None,
+    torch_name="Fusion",
+)

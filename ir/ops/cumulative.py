@@ -11,7 +11,9 @@ from .infer import ANY, NUMBERS, check_axis, check_kind
 from .registry import OPS
 
 
-def _cumulative(name: str, ufunc: np.ufunc, rule: Callable[..., Any], torch_name: str, kinds: frozenset[str], unit: Any = None) -> None:
+def _cumulative(
+    name: str, ufunc: np.ufunc, rule: Callable[..., Any], torch_name: str, kinds: frozenset[str], unit: Any = None
+) -> None:
     def infer(types: Sequence[TensorType], attrs: Mapping[str, Any]) -> TensorType:
         check_kind(name, types[0], kinds)
         check_axis(name, attrs["dim"], types[0].rank)
@@ -29,7 +31,7 @@ def _from_the_end(b: Any, x: Any, dim: int) -> Any:
 
 
 def _cumprod_rule(b: Any, node: Any, g: Any) -> Any:
-    """Up to the first zero, the products that contain x[k], divided by it; at the first zero, the products without it; after it, nothing.
+    """Up to the first zero, the products that contain x[k], divided by it; there, those without it; then nothing.
 
     With no zero along the axis this is exact to every order; at a zero the first derivative is.
     """
@@ -45,7 +47,7 @@ def _cumprod_rule(b: Any, node: Any, g: Any) -> Any:
 
 
 def _extreme_rule(b: Any, node: Any, g: Any) -> Any:
-    """Each running extreme comes from the last place that attained it: the largest position so far where x equals the extreme."""
+    """A running extreme comes from the last place that attained it: the largest position so far where x equals it."""
     x, out, dim = node.inputs[0], node.outputs[0], node.attrs["dim"]
     places = [b.iota(shape=x.shape, dim=k, dtype=int64) for k in range(len(x.shape))]
     attained = b.select(b.eq(x, out), places[dim], b.full(x.shape, 0, int64))

@@ -33,6 +33,7 @@ def _named_axes_first(rank: int, dims: Shape) -> tuple[int, ...]:
 
 # gather
 
+
 def _infer_gather(types: Types, attrs: Mapping[str, Any]) -> TensorType:
     (x, *indices), dims = types, attrs["dims"]
     shape = check_indices("gather", indices)
@@ -56,10 +57,13 @@ def _gather(x: np.ndarray, *indices: np.ndarray, dims: Shape) -> np.ndarray:
 def _gather_rule(b: Any, node: Any, g: Any, i: int) -> Any:
     if i > 0:
         return None
-    return b.scatter(b.full(node.inputs[0].shape, 0, g.dtype), g, *_indices(node, 1), dims=node.attrs["dims"], mode="add")
+    return b.scatter(
+        b.full(node.inputs[0].shape, 0, g.dtype), g, *_indices(node, 1), dims=node.attrs["dims"], mode="add"
+    )
 
 
 # scatter
+
 
 def _infer_scatter(types: Types, attrs: Mapping[str, Any]) -> TensorType:
     (x, u, *indices), dims, mode = types, attrs["dims"], attrs["mode"]
@@ -79,7 +83,7 @@ def _scatter(x: np.ndarray, u: np.ndarray, *indices: np.ndarray, dims: Shape, mo
     _check_bounds("scatter", x, indices, dims)
     result = x.copy()
     target = result.transpose(_named_axes_first(x.ndim, dims))
-    rest = u.shape[indices[0].ndim:]
+    rest = u.shape[indices[0].ndim :]
     rows = tuple(np.ascontiguousarray(index).reshape(-1) for index in indices)  # NumPy then writes in row-major order
     values = u.reshape((rows[0].size, *rest))
     join = MODES[mode]
@@ -95,8 +99,13 @@ def _indices(node: Any, first: int) -> list[Any]:
 
 
 def _scatter_rule(b: Any, node: Any, g: Any, i: int) -> Any:
-    rules = {"set": (_set_target, _set_value), "add": (lambda b, node, g: g, _gathered), "mul": (_mul_target, _mul_value),
-             "amin": (_extreme_target, _extreme_value), "amax": (_extreme_target, _extreme_value)}
+    rules = {
+        "set": (_set_target, _set_value),
+        "add": (lambda b, node, g: g, _gathered),
+        "mul": (_mul_target, _mul_value),
+        "amin": (_extreme_target, _extreme_value),
+        "amax": (_extreme_target, _extreme_value),
+    }
     return rules[node.attrs["mode"]][i](b, node, g) if i < 2 else None
 
 
@@ -114,7 +123,7 @@ def _set_target(b: Any, node: Any, g: Any) -> Any:
 
 
 def _set_value(b: Any, node: Any, g: Any) -> Any:
-    """Only the update that was written last at its place had an effect: every update writes its number there and looks who is left."""
+    """Only the update written last at its place had an effect: each writes its number there and looks who is left."""
     dims, indices = node.attrs["dims"], _indices(node, 2)
     places, sizes, shape = indices[0].shape, [node.inputs[0].shape[d] for d in dims], node.inputs[1].shape
     numbers = b.view_as(b.iota(shape=(_product(places),), dim=0, dtype=int64), places)
@@ -163,7 +172,23 @@ def _extreme_value(b: Any, node: Any, g: Any) -> Any:
     return b.select(b.eq(u, out), _gathered(b, node, _share(b, node, g)), b.full_like(u, 0))
 
 
-OPS.declare("gather", infer=_infer_gather, evaluate=_gather, attrs={"dims": tuple}, arity=None, vjp=_gather_rule, traits=[Trait.INDEXED],
-            torch_name="Index")
-OPS.declare("scatter", infer=_infer_scatter, evaluate=_scatter, attrs={"dims": tuple, "mode": str}, arity=None, vjp=_scatter_rule,
-            traits=[Trait.UPDATE, Trait.INDEXED], torch_name="IndexPut")
+OPS.declare(
+    "gather",
+    infer=_infer_gather,
+    evaluate=_gather,
+    attrs={"dims": tuple},
+    arity=None,
+    vjp=_gather_rule,
+    traits=[Trait.INDEXED],
+    torch_name="Index",
+)
+OPS.declare(
+    "scatter",
+    infer=_infer_scatter,
+    evaluate=_scatter,
+    attrs={"dims": tuple, "mode": str},
+    arity=None,
+    vjp=_scatter_rule,
+    traits=[Trait.UPDATE, Trait.INDEXED],
+    torch_name="IndexPut",
+)

@@ -1,4 +1,4 @@
-"""What the type inference of several ops shares: groups of dtypes, elementwise inference, checks of axes, shapes and numbers."""
+"""What the type inference of several ops shares: groups of dtypes, checks of axes, shapes, indices and numbers."""
 from __future__ import annotations
 
 import math
@@ -116,7 +116,9 @@ def without(shape: Shape, dims: Sequence[int]) -> Shape:
 
 def element_count(shape: Shape) -> tuple[int, tuple[str, ...]]:
     """The number of elements as (known factor, names of the symbolic factors); comparable."""
-    return math.prod(d for d in shape if isinstance(d, int)), tuple(sorted(str(d) for d in shape if isinstance(d, Symbol)))
+    return math.prod(d for d in shape if isinstance(d, int)), tuple(
+        sorted(str(d) for d in shape if isinstance(d, Symbol))
+    )
 
 
 def same_dim(a: Dim, b: Dim) -> bool:

@@ -16,7 +16,15 @@ from .registry import OPS
 
 def _comparison(name: str, evaluate: Callable[..., Any], torch_name: str, commutative: bool = False) -> None:
     traits = [Trait.ELEMENTWISE, Trait.COMPARISON] + [Trait.COMMUTATIVE] * commutative
-    OPS.declare(name, infer=elementwise(name, ANY, bool_), evaluate=evaluate, vjp=ZERO_GRAD, traits=traits, arity=2, torch_name=torch_name)
+    OPS.declare(
+        name,
+        infer=elementwise(name, ANY, bool_),
+        evaluate=evaluate,
+        vjp=ZERO_GRAD,
+        traits=traits,
+        arity=2,
+        torch_name=torch_name,
+    )
 
 
 def _infer_select(types: Sequence[TensorType], attrs: Mapping[str, Any]) -> TensorType:
@@ -25,7 +33,9 @@ def _infer_select(types: Sequence[TensorType], attrs: Mapping[str, Any]) -> Tens
     if condition.dtype is not bool_:
         raise DTypeError(f"select: the condition must be bool, got {condition.dtype.name}")
     if condition.shape != a.shape:
-        raise ShapeError(f"select: the condition and the operands have different shapes, {condition.shape} and {a.shape}")
+        raise ShapeError(
+            f"select: the condition and the operands have different shapes, {condition.shape} and {a.shape}"
+        )
     return a
 
 
@@ -51,6 +61,16 @@ _comparison("le", np.less_equal, "Le")
 _comparison("gt", np.greater, "Gt")
 _comparison("ge", np.greater_equal, "Ge")
 
-OPS.declare("select", infer=_infer_select, evaluate=np.where, arity=3, traits=[Trait.ELEMENTWISE], torch_name="Where",
-            vjp=(ZERO_GRAD, lambda b, node, g: b.select(node.inputs[0], g, _zero(b, g)),
-                 lambda b, node, g: b.select(node.inputs[0], _zero(b, g), g)))
+OPS.declare(
+    "select",
+    infer=_infer_select,
+    evaluate=np.where,
+    arity=3,
+    traits=[Trait.ELEMENTWISE],
+    torch_name="Where",
+    vjp=(
+        ZERO_GRAD,
+        lambda b, node, g: b.select(node.inputs[0], g, _zero(b, g)),
+        lambda b, node, g: b.select(node.inputs[0], _zero(b, g), g),
+    ),
+)

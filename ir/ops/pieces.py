@@ -40,9 +40,15 @@ def _infer_concatenate(types: Sequence[TensorType], attrs: Mapping[str, Any]) ->
     first, dim = types[0], check_axis("concatenate", attrs["dim"], types[0].rank)
     for other in types[1:]:
         if other.rank != first.rank:
-            raise ShapeError(f"concatenate: the operands have different numbers of axes, {first.shape} and {other.shape}")
-        check_same(f"concatenate along axis {dim}", first, other.with_shape(other.shape[:dim] + (first.shape[dim],) + other.shape[dim + 1:]))
-    return first.with_shape(first.shape[:dim] + (sum(t.shape[dim] for t in types),) + first.shape[dim + 1:])
+            raise ShapeError(
+                f"concatenate: the operands have different numbers of axes, {first.shape} and {other.shape}"
+            )
+        check_same(
+            f"concatenate along axis {dim}",
+            first,
+            other.with_shape(other.shape[:dim] + (first.shape[dim],) + other.shape[dim + 1 :]),
+        )
+    return first.with_shape(first.shape[:dim] + (sum(t.shape[dim] for t in types),) + first.shape[dim + 1 :])
 
 
 def _concatenate(*xs: np.ndarray, dim: int) -> np.ndarray:
@@ -53,10 +59,27 @@ def _concatenate_rule(b: Any, node: Any, g: Any, i: int) -> Any:
     dim, sizes = node.attrs["dim"], node.inputs[i].shape
     start = sum(node.inputs[k].shape[dim] for k in range(i))
     starts = tuple(start if k == dim else 0 for k in range(len(sizes)))
-    return b.slice(g, starts=starts, stops=tuple(a + n for a, n in zip(starts, sizes, strict=True)), steps=(1,) * len(sizes))
+    return b.slice(
+        g, starts=starts, stops=tuple(a + n for a, n in zip(starts, sizes, strict=True)), steps=(1,) * len(sizes)
+    )
 
 
-OPS.declare("pad", infer=_infer_pad, evaluate=_pad, attrs={"high": tuple, "low": tuple, "value": (bool, int, float)}, vjp=(_pad_rule,),
-            traits=[Trait.PIECEWISE], torch_name="ConstantPadNd")
-OPS.declare("concatenate", infer=_infer_concatenate, evaluate=_concatenate, attrs={"dim": int}, vjp=_concatenate_rule, arity=None,
-            traits=[Trait.PIECEWISE], torch_name="Cat")
+OPS.declare(
+    "pad",
+    infer=_infer_pad,
+    evaluate=_pad,
+    attrs={"high": tuple, "low": tuple, "value": (bool, int, float)},
+    vjp=(_pad_rule,),
+    traits=[Trait.PIECEWISE],
+    torch_name="ConstantPadNd",
+)
+OPS.declare(
+    "concatenate",
+    infer=_infer_concatenate,
+    evaluate=_concatenate,
+    attrs={"dim": int},
+    vjp=_concatenate_rule,
+    arity=None,
+    traits=[Trait.PIECEWISE],
+    torch_name="Cat",
+)

@@ -1,7 +1,7 @@
 """random_bits: the counter-based generator Threefry-2x32 with 20 rounds (Salmon and others, 2011).
 
-Every element is a pure function of the stream's seed, the number of the draw and the element's row-major position, so that eager and
-compiled programs, in any number of threads, draw the same numbers.
+Every element is a pure function of the stream's seed, the number of the draw and the element's row-major position, so
+that eager and compiled programs, in any number of threads, draw the same numbers.
 """
 from __future__ import annotations
 
@@ -68,5 +68,12 @@ def _random_bits(state: np.ndarray, shape: Shape, dtype: DType) -> np.ndarray:
     return (first.astype(np.uint64) | (second.astype(np.uint64) << np.uint64(32))).reshape(shape)
 
 
-OPS.declare("random_bits", infer=_infer, evaluate=_random_bits, vjp=ZERO_GRAD, attrs={"dtype": DType, "shape": tuple}, traits=[Trait.RANDOM],
-            torch_name="Random")
+OPS.declare(
+    "random_bits",
+    infer=_infer,
+    evaluate=_random_bits,
+    vjp=ZERO_GRAD,
+    attrs={"dtype": DType, "shape": tuple},
+    traits=[Trait.RANDOM],
+    torch_name="Random",
+)

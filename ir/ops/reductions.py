@@ -22,7 +22,9 @@ def _infer_reduction(name: str, kinds: frozenset[str], empty: bool) -> Infer:
         if tuple(sorted(dims)) != tuple(dims):
             raise ShapeError(f"{name}: dims {dims} must be sorted")
         if not empty and any(x.shape[d] == 0 for d in dims):
-            raise ShapeError(f"{name}: no elements along an axis of size 0 of shape {x.shape}, and no value to start from")
+            raise ShapeError(
+                f"{name}: no elements along an axis of size 0 of shape {x.shape}, and no value to start from"
+            )
         return x.with_shape(without(x.shape, dims))
 
     return infer
@@ -84,9 +86,25 @@ def _extreme_rule(b: Any, node: Any, g: Any) -> Any:
     return b.select(attained, restore(b, share, x.shape, dims), b.full(x.shape, 0, g.dtype))
 
 
-def _reduction(name: str, evaluate: Callable[..., Any], vjp: Vjp, torch_name: str, kinds: frozenset[str], unit: Any, empty: bool = True) -> None:
-    OPS.declare(name, infer=_infer_reduction(name, kinds, empty), evaluate=evaluate, vjp=vjp, attrs={"dims": tuple}, traits=[Trait.REDUCTION],
-                unit=unit, torch_name=torch_name)
+def _reduction(
+    name: str,
+    evaluate: Callable[..., Any],
+    vjp: Vjp,
+    torch_name: str,
+    kinds: frozenset[str],
+    unit: Any,
+    empty: bool = True,
+) -> None:
+    OPS.declare(
+        name,
+        infer=_infer_reduction(name, kinds, empty),
+        evaluate=evaluate,
+        vjp=vjp,
+        attrs={"dims": tuple},
+        traits=[Trait.REDUCTION],
+        unit=unit,
+        torch_name=torch_name,
+    )
 
 
 def _position(name: str, find: Callable[..., Any], torch_name: str) -> None:

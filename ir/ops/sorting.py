@@ -18,7 +18,9 @@ def _infer(types: Sequence[TensorType], attrs: Mapping[str, Any]) -> tuple[Tenso
 
 
 def _sort(x: np.ndarray, dim: int, descending: bool) -> tuple[np.ndarray, np.ndarray]:
-    if descending:  # the ascending order of the reversed axis, reversed: equal elements keep their order, and NaN comes first
+    if (
+        descending
+    ):  # the ascending order of the reversed axis, reversed: equal elements keep their order, and NaN comes first
         order = x.shape[dim] - 1 - np.flip(np.argsort(np.flip(x, dim), axis=dim, kind="stable"), dim)
     else:
         order = np.argsort(x, axis=dim, kind="stable")
@@ -33,4 +35,12 @@ def _rule(b: Any, node: Any, g: Any) -> Any:
     return b.scatter(b.full(shape, 0, values.dtype), values, *places, dims=tuple(range(len(shape))), mode="add")
 
 
-OPS.declare("sort", infer=_infer, evaluate=_sort, vjp=(_rule,), attrs={"descending": bool, "dim": int}, traits=[Trait.LIBRARY], torch_name="Sort")
+OPS.declare(
+    "sort",
+    infer=_infer,
+    evaluate=_sort,
+    vjp=(_rule,),
+    attrs={"descending": bool, "dim": int},
+    traits=[Trait.LIBRARY],
+    torch_name="Sort",
+)

@@ -53,8 +53,8 @@ def _sigmoid_rule(b: Any, node: Any, g: Any) -> Any:
 def trigamma(b: Any, x: Any) -> Any:
     """The derivative of digamma from elementary ops, so that it can be differentiated again.
 
-    Below 1/2 by the reflection psi'(x) + psi'(1 - x) = (pi / sin(pi x))^2; above, psi'(z) = sum of 1/(z + k)^2 for k < 8, plus the
-    asymptotic series at z + 8.
+    Below 1/2 by the reflection psi'(x) + psi'(1 - x) = (pi / sin(pi x))^2; above, psi'(z) = sum of 1/(z + k)^2 for
+    k < 8, plus the asymptotic series at z + 8.
     """
     one = b.full_like(x, 1)
     low = b.lt(x, b.full_like(x, 0.5))

@@ -1,4 +1,4 @@
-"""Elementwise ops of one operand: signs and rounding, exponentials and logarithms, roots, circular and hyperbolic functions."""
+"""Elementwise ops of one operand: signs, rounding, exponentials, logarithms, roots, trigonometry."""
 from __future__ import annotations
 
 import math
@@ -15,15 +15,30 @@ from .registry import OPS
 Rule = Callable[..., Any]
 
 
-def unary(name: str, evaluate: Callable[..., Any], rule: Rule | GradientRule, torch_name: str, kinds: frozenset[str] = FLOATS) -> Op:
+def unary(
+    name: str, evaluate: Callable[..., Any], rule: Rule | GradientRule, torch_name: str, kinds: frozenset[str] = FLOATS
+) -> Op:
     """Declares an elementwise op of one operand whose result has the operand's type."""
     vjp = rule if isinstance(rule, GradientRule) else (rule,)
-    return OPS.declare(name, infer=elementwise(name, kinds), evaluate=evaluate, vjp=vjp, traits=[Trait.ELEMENTWISE], torch_name=torch_name)
+    return OPS.declare(
+        name,
+        infer=elementwise(name, kinds),
+        evaluate=evaluate,
+        vjp=vjp,
+        traits=[Trait.ELEMENTWISE],
+        torch_name=torch_name,
+    )
 
 
 def _predicate(name: str, evaluate: Callable[..., Any], torch_name: str) -> None:
-    OPS.declare(name, infer=elementwise(name, FLOATS, bool_), evaluate=evaluate, vjp=ZERO_GRAD, traits=[Trait.ELEMENTWISE],
-                torch_name=torch_name)
+    OPS.declare(
+        name,
+        infer=elementwise(name, FLOATS, bool_),
+        evaluate=evaluate,
+        vjp=ZERO_GRAD,
+        traits=[Trait.ELEMENTWISE],
+        torch_name=torch_name,
+    )
 
 
 def _rsqrt(x: np.ndarray) -> np.ndarray:
@@ -64,8 +79,18 @@ unary("log1p", np.log1p, lambda b, node, g: b.div(g, b.add(node.inputs[0], b.ful
 
 # roots and powers
 unary("sqrt", np.sqrt, lambda b, node, g: b.div(g, b.scale(node.outputs[0], 2)), "Sqrt")
-unary("rsqrt", _rsqrt, lambda b, node, g: b.mul(b.scale(g, -0.5), b.mul(node.outputs[0], b.mul(node.outputs[0], node.outputs[0]))), "Rsqrt")
-unary("reciprocal", np.reciprocal, lambda b, node, g: b.mul(b.neg(g), b.mul(node.outputs[0], node.outputs[0])), "Reciprocal")
+unary(
+    "rsqrt",
+    _rsqrt,
+    lambda b, node, g: b.mul(b.scale(g, -0.5), b.mul(node.outputs[0], b.mul(node.outputs[0], node.outputs[0]))),
+    "Rsqrt",
+)
+unary(
+    "reciprocal",
+    np.reciprocal,
+    lambda b, node, g: b.mul(b.neg(g), b.mul(node.outputs[0], node.outputs[0])),
+    "Reciprocal",
+)
 
 # circular functions
 unary("sin", np.sin, lambda b, node, g: b.mul(g, b.cos(node.inputs[0])), "Sin")

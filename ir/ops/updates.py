@@ -29,6 +29,7 @@ def _zeros(b: Any, x: Any, dtype: Any) -> Any:
 
 # slice_update
 
+
 def _infer_slice_update(types: Types, attrs: Attrs) -> TensorType:
     (x, u), starts, steps = types, attrs["starts"], attrs["steps"]
     check_update("slice_update", x, u)
@@ -38,7 +39,9 @@ def _infer_slice_update(types: Types, attrs: Attrs) -> TensorType:
         if (n, start, step) == (size, 0, 1):
             continue
         if start < 0 or step < 1 or (n and start + (n - 1) * step >= size):
-            raise IndexRangeError(f"slice_update: {n} elements from {start} by {step} do not fit an axis of size {size}")
+            raise IndexRangeError(
+                f"slice_update: {n} elements from {start} by {step} do not fit an axis of size {size}"
+            )
     return x
 
 
@@ -61,6 +64,7 @@ def _slice_update_value(b: Any, node: Any, g: Any) -> Any:
 
 # as_strided_update
 
+
 def _infer_as_strided_update(types: Types, attrs: Attrs) -> TensorType:
     (x, u), strides = types, attrs["strides"]
     check_update("as_strided_update", x, u)
@@ -77,7 +81,9 @@ def _as_strided_update(x: np.ndarray, u: np.ndarray, strides: Shape, offset: int
 
 
 def _as_strided_update_target(b: Any, node: Any, g: Any) -> Any:
-    return b.as_strided_update(g, _zeros(b, node.inputs[1], g.dtype), strides=node.attrs["strides"], offset=node.attrs["offset"])
+    return b.as_strided_update(
+        g, _zeros(b, node.inputs[1], g.dtype), strides=node.attrs["strides"], offset=node.attrs["offset"]
+    )
 
 
 def _as_strided_update_value(b: Any, node: Any, g: Any) -> Any:
@@ -85,6 +91,7 @@ def _as_strided_update_value(b: Any, node: Any, g: Any) -> Any:
 
 
 # dynamic_update and dynamic_slice
+
 
 def _check_box(name: str, x: TensorType, sizes: Shape) -> None:
     check_rank(name, "sizes", sizes, x.rank)
@@ -98,7 +105,9 @@ def _place(name: str, shape: Shape, starts: Sequence[np.ndarray], sizes: Shape) 
     box: list[Any] = [...]
     for axis, (size, start, n) in enumerate(zip(shape, map(int, starts), sizes, strict=True)):
         if not 0 <= start <= size - n:
-            raise IndexRangeError(f"{name}: start {start} is out of range for {n} elements of axis {axis} of size {size}")
+            raise IndexRangeError(
+                f"{name}: start {start} is out of range for {n} elements of axis {axis} of size {size}"
+            )
         box.append(slice(start, start + n))
     return tuple(box)
 
@@ -143,11 +152,42 @@ def _dynamic_slice_rule(b: Any, node: Any, g: Any, i: int) -> Any:
     return b.dynamic_update(_zeros(b, node.inputs[0], g.dtype), g, *_starts(node, 1)) if i == 0 else None
 
 
-OPS.declare("slice_update", infer=_infer_slice_update, evaluate=_slice_update, attrs={"starts": tuple, "steps": tuple}, arity=2,
-            vjp=(_slice_update_target, _slice_update_value), traits=[Trait.UPDATE], torch_name="CopySlices")
-OPS.declare("as_strided_update", infer=_infer_as_strided_update, evaluate=_as_strided_update, attrs={"offset": int, "strides": tuple}, arity=2,
-            vjp=(_as_strided_update_target, _as_strided_update_value), traits=[Trait.UPDATE], torch_name="AsStridedScatter")
-OPS.declare("dynamic_update", infer=_infer_dynamic_update, evaluate=_dynamic_update, arity=None, vjp=_dynamic_update_rule,
-            traits=[Trait.UPDATE, Trait.INDEXED], torch_name="SelectScatter")
-OPS.declare("dynamic_slice", infer=_infer_dynamic_slice, evaluate=_dynamic_slice, attrs={"sizes": tuple}, arity=None,
-            vjp=_dynamic_slice_rule, traits=[Trait.INDEXED], torch_name="Select")
+OPS.declare(
+    "slice_update",
+    infer=_infer_slice_update,
+    evaluate=_slice_update,
+    attrs={"starts": tuple, "steps": tuple},
+    arity=2,
+    vjp=(_slice_update_target, _slice_update_value),
+    traits=[Trait.UPDATE],
+    torch_name="CopySlices",
+)
+OPS.declare(
+    "as_strided_update",
+    infer=_infer_as_strided_update,
+    evaluate=_as_strided_update,
+    attrs={"offset": int, "strides": tuple},
+    arity=2,
+    vjp=(_as_strided_update_target, _as_strided_update_value),
+    traits=[Trait.UPDATE],
+    torch_name="AsStridedScatter",
+)
+OPS.declare(
+    "dynamic_update",
+    infer=_infer_dynamic_update,
+    evaluate=_dynamic_update,
+    arity=None,
+    vjp=_dynamic_update_rule,
+    traits=[Trait.UPDATE, Trait.INDEXED],
+    torch_name="SelectScatter",
+)
+OPS.declare(
+    "dynamic_slice",
+    infer=_infer_dynamic_slice,
+    evaluate=_dynamic_slice,
+    attrs={"sizes": tuple},
+    arity=None,
+    vjp=_dynamic_slice_rule,
+    traits=[Trait.INDEXED],
+    torch_name="Select",
+)

@@ -1,5 +1,8 @@
-"""Views: ops that only say where each element comes from. The index functions use plain operators: they work on index expressions,
-Python ints and integer arrays alike, and may return the int 0 for an axis of size one."""
+"""Views: ops that only say where each element comes from.
+
+The index functions use plain operators: they work on index expressions, Python ints and integer arrays alike, and may
+return the int 0 for an axis of size one.
+"""
 from __future__ import annotations
 
 import math
@@ -19,6 +22,7 @@ Types = Sequence[TensorType]
 
 
 # broadcast
+
 
 def _infer_broadcast(types: Types, attrs: Attrs) -> TensorType:
     (x,), shape = types, attrs["shape"]
@@ -46,6 +50,7 @@ def _broadcast_index(indices: Sequence[Any], x: TensorType, attrs: Attrs) -> lis
 
 # reshape
 
+
 def _infer_reshape(types: Types, attrs: Attrs) -> TensorType:
     (x,), shape = types, attrs["shape"]
     check_shape("reshape", shape)
@@ -59,7 +64,7 @@ def _reshape(x: np.ndarray, shape: Shape) -> np.ndarray:
 
 
 def _reshape_groups(old: Shape, new: Shape) -> list[tuple[range, range]]:
-    """The smallest runs of axes of both shapes with equal products, from left to right; axes of size one join any run."""
+    """The smallest runs of axes of both shapes with equal products, from left to right; size one fits into any run."""
     groups, i, j = [], 0, 0
     while i < len(old) or j < len(new):
         first = (i, j)
@@ -105,10 +110,11 @@ def unflatten(flat: Any, sizes: Sequence[int]) -> list[Any]:
 
 def row_major_strides(shape: Shape) -> tuple[int, ...]:
     """Strides, in elements, of a contiguous array."""
-    return tuple(math.prod(shape[k + 1:]) for k in range(len(shape)))
+    return tuple(math.prod(shape[k + 1 :]) for k in range(len(shape)))
 
 
 # permute
+
 
 def _infer_permute(types: Types, attrs: Attrs) -> TensorType:
     (x,), dims = types, attrs["dims"]
@@ -132,6 +138,7 @@ def _permute_index(indices: Sequence[Any], x: TensorType, attrs: Attrs) -> list[
 
 # slice
 
+
 def _infer_slice(types: Types, attrs: Attrs) -> TensorType:
     (x,), starts, stops, steps = types, attrs["starts"], attrs["stops"], attrs["steps"]
     for what, values in (("starts", starts), ("stops", stops), ("steps", steps)):
@@ -141,7 +148,9 @@ def _infer_slice(types: Types, attrs: Attrs) -> TensorType:
         if (start, stop, step) == (0, size, 1):
             shape.append(size)
         elif isinstance(size, Symbol):
-            raise ShapeError(f"slice: the axis of symbolic size {size} can only be taken whole, not {start}:{stop}:{step}")
+            raise ShapeError(
+                f"slice: the axis of symbolic size {size} can only be taken whole, not {start}:{stop}:{step}"
+            )
         elif not (0 <= start <= stop <= size and step >= 1):
             raise IndexRangeError(f"slice: {start}:{stop}:{step} is not within an axis of size {size}")
         else:
@@ -166,6 +175,7 @@ def _slice_index(indices: Sequence[Any], x: TensorType, attrs: Attrs) -> list[An
 
 # flip
 
+
 def _infer_flip(types: Types, attrs: Attrs) -> TensorType:
     check_axes("flip", attrs["dims"], types[0].rank)
     return types[0]
@@ -176,10 +186,13 @@ def _flip(x: np.ndarray, dims: Shape) -> np.ndarray:
 
 
 def _flip_index(indices: Sequence[Any], x: TensorType, attrs: Attrs) -> list[Any]:
-    return [i * -1 + (n - 1) if k in attrs["dims"] else i for k, (i, n) in enumerate(zip(indices, x.shape, strict=True))]
+    return [
+        i * -1 + (n - 1) if k in attrs["dims"] else i for k, (i, n) in enumerate(zip(indices, x.shape, strict=True))
+    ]
 
 
 # as_strided
+
 
 def check_window(name: str, x: TensorType, shape: Shape, strides: Shape, offset: int) -> None:
     """The strided window lies within the elements of `x`."""
@@ -189,7 +202,9 @@ def check_window(name: str, x: TensorType, shape: Shape, strides: Shape, offset:
         raise ShapeError(f"{name}: offset {offset} and strides {strides} must not be negative")
     last = offset + sum((n - 1) * s for n, s in zip(shape, strides, strict=True))
     if 0 not in shape and last >= x.size:
-        raise IndexRangeError(f"{name}: shape {shape} with strides {strides} from {offset} reaches element {last} of the {x.size} of {x}")
+        raise IndexRangeError(
+            f"{name}: shape {shape} with strides {strides} from {offset} reaches element {last} of the {x.size} of {x}"
+        )
 
 
 def overlaps(shape: Shape, strides: Shape) -> bool:
@@ -236,15 +251,63 @@ def _as_strided_index(indices: Sequence[Any], x: TensorType, attrs: Attrs) -> li
     return unflatten(flat, x.shape)
 
 
-OPS.declare("broadcast", infer=_infer_broadcast, evaluate=broadcast_array, index=_broadcast_index, attrs={"shape": tuple},
-            vjp=(lambda b, node, g: b.sum_to(g, node.inputs[0].shape),), traits=[Trait.VIEW], torch_name="Expand")
-OPS.declare("reshape", infer=_infer_reshape, evaluate=_reshape, index=_reshape_index, attrs={"shape": tuple},
-            vjp=(lambda b, node, g: b.view_as(g, node.inputs[0].shape),), traits=[Trait.VIEW], torch_name="View")
-OPS.declare("permute", infer=_infer_permute, evaluate=_permute, index=_permute_index, attrs={"dims": tuple},
-            vjp=(lambda b, node, g: b.permute(g, dims=inverse_permutation(node.attrs["dims"])),), traits=[Trait.VIEW], torch_name="Permute")
-OPS.declare("slice", infer=_infer_slice, evaluate=_slice, index=_slice_index, attrs={"starts": tuple, "steps": tuple, "stops": tuple},
-            vjp=(_slice_rule,), traits=[Trait.VIEW], torch_name="Slice")
-OPS.declare("flip", infer=_infer_flip, evaluate=_flip, index=_flip_index, attrs={"dims": tuple},
-            vjp=(lambda b, node, g: b.flip(g, dims=node.attrs["dims"]),), traits=[Trait.VIEW], torch_name="Flip")
-OPS.declare("as_strided", infer=_infer_as_strided, evaluate=_as_strided, index=_as_strided_index,
-            attrs={"offset": int, "shape": tuple, "strides": tuple}, vjp=(_as_strided_rule,), traits=[Trait.VIEW], torch_name="AsStrided")
+OPS.declare(
+    "broadcast",
+    infer=_infer_broadcast,
+    evaluate=broadcast_array,
+    index=_broadcast_index,
+    attrs={"shape": tuple},
+    vjp=(lambda b, node, g: b.sum_to(g, node.inputs[0].shape),),
+    traits=[Trait.VIEW],
+    torch_name="Expand",
+)
+OPS.declare(
+    "reshape",
+    infer=_infer_reshape,
+    evaluate=_reshape,
+    index=_reshape_index,
+    attrs={"shape": tuple},
+    vjp=(lambda b, node, g: b.view_as(g, node.inputs[0].shape),),
+    traits=[Trait.VIEW],
+    torch_name="View",
+)
+OPS.declare(
+    "permute",
+    infer=_infer_permute,
+    evaluate=_permute,
+    index=_permute_index,
+    attrs={"dims": tuple},
+    vjp=(lambda b, node, g: b.permute(g, dims=inverse_permutation(node.attrs["dims"])),),
+    traits=[Trait.VIEW],
+    torch_name="Permute",
+)
+OPS.declare(
+    "slice",
+    infer=_infer_slice,
+    evaluate=_slice,
+    index=_slice_index,
+    attrs={"starts": tuple, "steps": tuple, "stops": tuple},
+    vjp=(_slice_rule,),
+    traits=[Trait.VIEW],
+    torch_name="Slice",
+)
+OPS.declare(
+    "flip",
+    infer=_infer_flip,
+    evaluate=_flip,
+    index=_flip_index,
+    attrs={"dims": tuple},
+    vjp=(lambda b, node, g: b.flip(g, dims=node.attrs["dims"]),),
+    traits=[Trait.VIEW],
+    torch_name="Flip",
+)
+OPS.declare(
+    "as_strided",
+    infer=_infer_as_strided,
+    evaluate=_as_strided,
+    index=_as_strided_index,
+    attrs={"offset": int, "shape": tuple, "strides": tuple},
+    vjp=(_as_strided_rule,),
+    traits=[Trait.VIEW],
+    torch_name="AsStrided",
+)
