@@ -1,0 +1,50 @@
+"""Common subexpressions: nodes that surely compute the same become one."""
+from __future__ import annotations
+
+from collections.abc import Hashable
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from ..ir.builder import Rebuilder
+from ..ir.graph import Graph, Node, Value
+from ..ir.op import Trait
+from ..ir.ops import OPS
+from ..ir.text import print_attr
+from .options import Options
+
+
+def node_key(node: Node) -> Hashable:
+    """Equal for two nodes of one graph that compute the same from the same values."""
+    inputs = sorted(map(id, node.inputs)) if node.op.has(Trait.COMMUTATIVE) else map(id, node.inputs)
+    if node.op is OPS.constant:
+        dtype = node.attrs["dtype"]
+        return node.op, dtype, np.array(node.attrs["value"], dtype.numpy).tobytes()
+    attrs = tuple(print_attr(node.attrs[name]) for name in sorted(node.attrs))
+    return node.op, tuple(inputs), attrs, tuple(map(str, node.regions))
+
+
+@dataclass(frozen=True)
+class CommonSubexpressions:
+    """Lets the first of equal nodes stand for the others, in each region for itself. Meaning unchanged to the bit."""
+
+    name: str = field(default="cse", init=False)
+
+    def __call__(self, graph: Graph, options: Options) -> Graph:
+        """The graph without repetitions; the same object when there is none."""
+        b = Rebuilder(graph)
+        first: dict[Hashable, tuple[Value, ...]] = {}
+        for node in graph.nodes:
+            node = self._with_regions(node, options)
+            b.copy(node)
+            copied = b.nodes[-1]
+            known = first.setdefault(node_key(copied), copied.outputs)
+            if known is not copied.outputs:
+                b.nodes.pop()
+                b.replace(node, known)
+        return b.done()
+
+    def _with_regions(self, node: Node, options: Options) -> Node:
+        regions = tuple(self(region, options) for region in node.regions)
+        same = all(a is b for a, b in zip(regions, node.regions, strict=True))
+        return node if same else replace(node, regions=regions)

@@ -1,0 +1,67 @@
+"""The order of the passes, and the running of them: `optimize` takes a traced graph to an optimized one."""
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Protocol
+
+from ..ir.graph import Graph
+from ..ir.verify import verify
+from .cse import CommonSubexpressions
+from .dce import DeadCode
+from .fold import Fold
+from .options import Options
+from .simplify import Simplify
+
+
+class Pass(Protocol):
+    """One step: a name by which it can be switched off, and graph -> graph. Unchanged means the same object."""
+
+    @property
+    def name(self) -> str:
+        """As in dumps and in `Options.disabled`."""
+
+    def __call__(self, graph: Graph, options: Options) -> Graph:
+        """The changed graph."""
+
+
+AfterPass = Callable[[str, Graph], None]
+"""Called with a pass's name and its graph, after every pass that ran."""
+
+CLEAN_UP: tuple[Pass, ...] = (Fold(), Simplify(), CommonSubexpressions(), DeadCode())
+
+PIPELINE: tuple[Pass, ...] = (
+    DeadCode(),
+    *CLEAN_UP,
+    *CLEAN_UP,
+)
+
+
+def optimize(graph: Graph, options: Options = Options(), after: AfterPass | None = None) -> Graph:
+    """The optimized graph; the results mean the same."""
+    return run_passes(graph, PIPELINE, options, after)
+
+
+def run_passes(graph: Graph, passes: Iterable[Pass], options: Options, after: AfterPass | None = None, stage: str = "optimize") -> Graph:
+    """Runs those of `passes` that are not switched off; verifies and writes out the graph after each when `options` say so."""
+    label = f"{graph.name}-{hashlib.sha256(str(graph).encode()).hexdigest()[:8]}-{stage}" if options.dump_ir else ""
+    if options.dump_ir:
+        _write(options.dump_ir, f"{label}-00-before", graph)
+    for position, step in enumerate(passes, 1):
+        if step.name in options.disabled:
+            continue
+        graph = step(graph, options)
+        if options.verify:
+            verify(graph)
+        if options.dump_ir:
+            _write(options.dump_ir, f"{label}-{position:02d}-{step.name}", graph)
+        if after is not None:
+            after(step.name, graph)
+    return graph
+
+
+def _write(directory: str, name: str, graph: Graph) -> None:
+    folder = Path(directory)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{name}.ir").write_text(f"{graph}\n", encoding="utf-8")

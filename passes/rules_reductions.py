@@ -1,0 +1,104 @@
+"""Rewrite rules of reductions, scans and dot_general."""
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ..ir.graph import Node, Value
+from ..ir.op import Trait
+from .rewrite import Rewriter, op, rules, some, trait
+
+x, y = some("x"), some("y")
+
+
+def _from_start(b: Rewriter, node: Node, x: Value) -> Value:
+    """What folding one element `x` gives: a sum starts from +0, which turns -0 into +0."""
+    return b.add(x, b.full_like(x, 0.0)) if node.op.name == "sum" and x.dtype.is_floating_point else x
+
+
+def _of_no_axes(b: Rewriter, node: Node) -> Value | None:
+    return None if node.attrs["dims"] else _from_start(b, node, node.inputs[0])
+
+
+def _of_axes_of_size_one(b: Rewriter, node: Node) -> Value | None:
+    """An axis with one element has nothing to fold: it is only dropped."""
+    (value,), dims = node.inputs, node.attrs["dims"]
+    single = [k for k in dims if value.shape[k] == 1]
+    if not single:
+        return None
+    kept = [k for k in range(len(value.shape)) if k not in single]
+    narrow = b.view_as(value, tuple(value.shape[k] for k in kept))
+    rest = tuple(kept.index(k) for k in dims if k not in single)
+    return b.emit(node.op, (narrow,), {"dims": rest}) if rest else _from_start(b, node, narrow)
+
+
+def _of_reduction(b: Rewriter, node: Node, inner: Node) -> Value | None:
+    """Folding in two steps is folding at once where the order does not matter: not for sums and products of floats."""
+    if node.op is not inner.op or (node.op.name in ("sum", "prod") and node.output.dtype.is_floating_point):
+        return None
+    (value,) = inner.inputs
+    left = [k for k in range(len(value.shape)) if k not in inner.attrs["dims"]]
+    dims = (*inner.attrs["dims"], *(left[k] for k in node.attrs["dims"]))
+    return b.emit(node.op, (value,), {"dims": tuple(sorted(dims))})
+
+
+def _extreme_of_broadcast(b: Rewriter, node: Node, x: Value) -> Value | None:
+    """Equal elements fold to themselves."""
+    shape, lead = node.inputs[0].shape, len(node.inputs[0].shape) - len(x.shape)
+    if any(shape[k] != 1 and k >= lead and x.shape[k - lead] == shape[k] for k in node.attrs["dims"]):
+        return None
+    kept = [k for k in range(len(shape)) if k not in node.attrs["dims"]]
+    narrow = b.view_as(x, tuple(x.shape[k - lead] if k >= lead else 1 for k in kept)) if len(kept) != len(x.shape) or lead else x
+    return b.expand(narrow, node.output.shape)
+
+
+def _scan_of_one(node: Node, x: Value) -> Value | None:
+    return x if x.shape[node.attrs["dim"]] == 1 else None
+
+
+def _place_of_one(b: Rewriter, node: Node, x: Value) -> Value | None:
+    return b.full(node.output.shape, 0, node.output.dtype) if x.shape[node.attrs["dim"]] == 1 else None
+
+
+def _free(rank: int, *used: Sequence[int]) -> list[int]:
+    return [k for k in range(rank) if all(k not in axes for axes in used)]
+
+
+def _permuted_operand(side: str) -> object:
+    def function(b: Rewriter, node: Node, permuted: Node) -> Value | None:
+        """Names the axes of the value before the permute, when its free axes keep their order."""
+        dims, batch, contract = permuted.attrs["dims"], node.attrs[f"{side}_batch"], node.attrs[f"{side}_contract"]
+        free = [dims[k] for k in _free(len(dims), batch, contract)]
+        if free != sorted(free):
+            return None
+        attrs = {**node.attrs, f"{side}_batch": tuple(dims[k] for k in batch), f"{side}_contract": tuple(dims[k] for k in contract)}
+        operands = (permuted.inputs[0], node.inputs[1]) if side == "lhs" else (node.inputs[0], permuted.inputs[0])
+        return b.dot_general(*operands, **attrs)
+
+    return function
+
+
+def _permuted_product(b: Rewriter, node: Node, product: Node) -> Value | None:
+    """The product with its free axes exchanged is the product of the exchanged operands."""
+    a, (left, right) = product.attrs, product.inputs
+    n = len(a["lhs_batch"])
+    rows = len(left.shape) - n - len(a["lhs_contract"])
+    columns = len(right.shape) - n - len(a["rhs_contract"])
+    exchanged = (*range(n), *range(n + rows, n + rows + columns), *range(n, n + rows))
+    if node.attrs["dims"] != exchanged or not rows or not columns:
+        return None
+    return b.dot_general(right, left, lhs_batch=a["rhs_batch"], rhs_batch=a["lhs_batch"], lhs_contract=a["rhs_contract"],
+                         rhs_contract=a["lhs_contract"])
+
+
+RULES = rules(
+    ("over no axes", trait(Trait.REDUCTION), _of_no_axes),                                      # sum over () of x = x
+    ("over axes of one", trait(Trait.REDUCTION), _of_axes_of_size_one),                         # sum over an axis of size 1 is a reshape
+    ("reduction of reduction", op("amax amin any all sum prod", op("amax amin any all sum prod", name="inner")), _of_reduction),
+    ("extreme of broadcast", op("amax amin any all", op("broadcast", x)), _extreme_of_broadcast),   # max(x, x, ...) = x
+    ("scan of one", op("cumsum cumprod cummax cummin", x), _scan_of_one),
+    ("place of one", op("argmax argmin", x), _place_of_one),
+
+    ("dot of permuted left", op("dot_general", op("permute", name="permuted"), y), _permuted_operand("lhs")),
+    ("dot of permuted right", op("dot_general", x, op("permute", name="permuted")), _permuted_operand("rhs")),
+    ("permuted dot", op("permute", op("dot_general", name="product")), _permuted_product),
+)

@@ -1,0 +1,145 @@
+"""Rewrite rules of updates and of what reads them: writes that cover everything, reads of what was just written, constant positions."""
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import gcd
+
+from ..ir.graph import Node, Value
+from .rewrite import Rewriter, op, rules, some
+
+x, u, v = some("x"), some("u"), some("v")
+Run = tuple[int, int, int]
+"""(start, step, count): the positions that a box takes along one axis."""
+
+
+def _runs(node: Node, shape: Sequence[int]) -> list[Run]:
+    return list(zip(node.attrs["starts"], node.attrs["steps"], shape, strict=True))
+
+
+def _disjoint(a: Run, b: Run) -> bool:
+    """Whether two runs surely have no position in common."""
+    (first, step, count), (other, other_step, other_count) = a, b
+    if 0 in (count, other_count):
+        return True
+    if first + (count - 1) * step < other or other + (other_count - 1) * other_step < first:
+        return True
+    return (first - other) % gcd(step, other_step) != 0
+
+
+def _inside(inner: Run, outer: Run) -> Run | None:
+    """`inner` counted along `outer`, when all of it lies there."""
+    (first, step, count), (base, stride, length) = inner, outer
+    if count == 0:
+        return (0, 1, 0)
+    if (first - base) % stride or (step % stride and count > 1):
+        return None
+    start, stride = (first - base) // stride, max(step // stride, 1)
+    return (start, stride, count) if 0 <= start and start + (count - 1) * stride < length else None
+
+
+def slice_runs(b: Rewriter, x: Value, runs: Sequence[Run]) -> Value:
+    """The slice of `x` that takes `runs`."""
+    stops = tuple(start + (count - 1) * step + 1 if count else start for start, step, count in runs)
+    return b.slice(x, starts=tuple(r[0] for r in runs), stops=stops, steps=tuple(r[1] for r in runs))
+
+
+def _slice_of_update(b: Rewriter, node: Node, update: Node) -> Value | None:
+    """Reads what was written, or what was there before, when the slice has only the one or only the other."""
+    target, written = update.inputs
+    read, wrote = _runs(node, node.output.shape), _runs(update, written.shape)
+    if any(_disjoint(r, w) for r, w in zip(read, wrote, strict=True)):
+        return slice_runs(b, target, read)
+    inner = [_inside(r, w) for r, w in zip(read, wrote, strict=True)]
+    return None if None in inner else slice_runs(b, written, [r for r in inner if r is not None])
+
+
+def _update_of_update(b: Rewriter, node: Node, inner: Node) -> Value | None:
+    """A write over all of an earlier write undoes it."""
+    target, written = node.inputs[1], inner.inputs[1]
+    covered = [_inside(old, new) for old, new in zip(_runs(inner, written.shape), _runs(node, target.shape), strict=True)]
+    return None if None in covered else b.slice_update(inner.inputs[0], node.inputs[1], **node.attrs)
+
+
+def _update_with_own_slice(node: Node, x: Value, part: Node) -> Value | None:
+    """Writing back what was read at the same place changes nothing."""
+    return x if _runs(part, part.output.shape) == _runs(node, part.output.shape) else None
+
+
+def _update_covers_all(node: Node, x: Value, u: Value) -> Value | None:
+    if u.shape == x.shape:
+        return u
+    return x if 0 in u.shape else None
+
+
+def _starts(b: Rewriter, node: Node, first: int, sizes: Sequence[int]) -> tuple[int, ...] | None:
+    """The start positions from input `first` on, when they are constants within range."""
+    starts = [b.numbers.get(v) for v in node.inputs[first:]]
+    shape = node.inputs[0].shape
+    if any(s is None or not 0 <= s <= n - m for s, n, m in zip(starts, shape, sizes, strict=True)):
+        return None
+    return tuple(int(s) for s in starts)
+
+
+def _constant_slice(b: Rewriter, node: Node) -> Value | None:
+    starts = _starts(b, node, 1, node.attrs["sizes"])
+    return None if starts is None else slice_runs(b, node.inputs[0], [(s, 1, n) for s, n in zip(starts, node.attrs["sizes"], strict=True)])
+
+
+def _constant_update(b: Rewriter, node: Node) -> Value | None:
+    target, written = node.inputs[:2]
+    starts = _starts(b, node, 2, written.shape)
+    return None if starts is None else b.slice_update(target, written, starts=starts, steps=(1,) * len(starts))
+
+
+def _same_starts(a: Sequence[Value], b: Sequence[Value]) -> bool:
+    return all(p is q for p, q in zip(a, b, strict=True))
+
+
+def _slice_of_dynamic_update(b: Rewriter, node: Node) -> Value | None:
+    """Reading the box that was just written."""
+    update = b.producer.get(node.inputs[0])
+    if update is None or update.op.name != "dynamic_update" or not _same_starts(node.inputs[1:], update.inputs[2:]):
+        return None
+    return update.inputs[1] if update.inputs[1].shape == node.attrs["sizes"] else None
+
+
+def _dynamic_update_twice(b: Rewriter, node: Node) -> Value | None:
+    """A second write to the same box."""
+    inner = b.producer.get(node.inputs[0])
+    if inner is None or inner.op.name != "dynamic_update" or not _same_starts(node.inputs[2:], inner.inputs[2:]):
+        return None
+    if inner.inputs[1].shape != node.inputs[1].shape:
+        return None
+    return b.dynamic_update(inner.inputs[0], *node.inputs[1:])
+
+
+def _window(node: Node, shape: Sequence[int]) -> tuple:
+    return tuple(shape), node.attrs["strides"], node.attrs["offset"]
+
+
+def _strided_of_update(node: Node, update: Node) -> Value | None:
+    """Reading the window that was just written."""
+    written = update.inputs[1]
+    return written if _window(node, node.output.shape) == _window(update, written.shape) else None
+
+
+def _strided_update_twice(b: Rewriter, node: Node, inner: Node) -> Value | None:
+    if _window(node, node.inputs[1].shape) != _window(inner, inner.inputs[1].shape):
+        return None
+    return b.as_strided_update(inner.inputs[0], node.inputs[1], **node.attrs)
+
+
+RULES = rules(
+    ("update covers all", op("slice_update", x, u), _update_covers_all),                        # x[:] = u
+    ("slice of update", op("slice", op("slice_update", name="update")), _slice_of_update),
+    ("update of update", op("slice_update", op("slice_update", name="inner"), v), _update_of_update),
+    ("update with own slice", op("slice_update", x, op("slice", x, name="part")), _update_with_own_slice),      # x[r] = x[r]
+
+    ("slice at a constant", op("dynamic_slice"), _constant_slice),
+    ("update at a constant", op("dynamic_update"), _constant_update),
+    ("slice of dynamic update", op("dynamic_slice"), _slice_of_dynamic_update),
+    ("dynamic update twice", op("dynamic_update"), _dynamic_update_twice),
+
+    ("strided of update", op("as_strided", op("as_strided_update", name="update")), _strided_of_update),
+    ("strided update twice", op("as_strided_update", op("as_strided_update", name="inner"), v), _strided_update_twice),
+)
