@@ -19,7 +19,7 @@ from .state import STATE
 from .storage import Storage
 from .structure import flatten, unflatten
 from .tensor import Tensor
-from .trace import Lifted, NeedsWholeStorage, ScalarInput, Trace
+from .trace import Lifted, NeedsWholeStorage, ScalarInput, SlotLog, Trace
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -216,18 +216,27 @@ class Tracing:
         graph = trace.graph(harvest.results, {"writes": writes})
         inputs = list(trace.inputs_order)
         backward = trace_backward(trace, harvest.differentiable, written)
+        for slot in trace.slots.values():
+            slot.leaf = self.leaf_of.get(id(slot.container))
         keep = [leaf for leaf in self.leaves if not isinstance(leaf, (Tensor, int, float, str))]
-        return Program(self.key, Build(graph), inputs, [self._leaf(e) for e in inputs], list(self.capture.guards.values()),
-                       [s for s in trace.slots.values() if s.read], structure, outputs, effects, written, backward, keep, epoch=EPOCH.count)
+        slots = [s for s in trace.slots.values() if s.read]
+        return Program(self.key, Build(graph), inputs, [self._source(e) for e in inputs], list(self.capture.guards.values()),
+                       [s for s in slots if s.leaf is None], [s for s in slots if s.leaf is not None], structure, outputs, effects,
+                       written, backward, keep, epoch=EPOCH.count)
 
-    def _leaf(self, entry: Lifted | ScalarInput) -> int | None:
-        return self.leaf_of.get(id(entry.tensor if type(entry) is Lifted else entry))
+    def _source(self, entry: Lifted | ScalarInput) -> int | SlotLog | None:
+        """Where a call finds an input: in an argument leaf, in a slot of one (its `.grad`), or (None) where the trace found it."""
+        leaf = self.leaf_of.get(id(entry.tensor if type(entry) is Lifted else entry))
+        if leaf is not None or type(entry) is ScalarInput:
+            return leaf
+        return next((s for s in self.trace.slots.values() if s.leaf is not None and s.read and s.initial is entry.tensor), None)
 
     def _effects(self, harvest: Harvest) -> list[tuple[Any, Output]]:
         effects = []
         for entry in self.trace.slots.values():
-            if entry.written and entry.now() is not entry.initial:
-                effects.append((entry, harvest.describe(entry.now())))
+            now = entry.now(self.leaves)
+            if entry.written and now is not entry.initial:
+                effects.append((entry, harvest.describe(now)))
         return effects
 
 

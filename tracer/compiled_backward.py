@@ -15,7 +15,7 @@ from ..ir.errors import GradientError, TraceError
 from ..ir.graph import Graph, Value
 from ..ir.op import Op
 from ..ir.types import TensorType
-from .autograd import sweep
+from .autograd import records_behind, sweep
 from .driver import Build
 from .location import error
 from .state import STATE
@@ -28,19 +28,23 @@ from .trace import Lifted, Trace
 class BackwardProgram:
     """The derivative of one specialisation, compiled when it is first needed."""
 
-    graph: Graph
+    graph: Graph | None
+    """None when no derivative can be had, for the reason in `refusal`."""
     wanted: list[int]
     """The inputs that gradients are for."""
     overwritten: frozenset[int]
     """The inputs that the forward program writes: saved as copies."""
+    refusal: str = ""
     _build: Build | None = field(default=None, repr=False)
 
     def save(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
         """The forward inputs as the backward program will need them."""
-        return [a.copy() if k in self.overwritten else a for k, a in enumerate(arrays)]
+        return [] if self.graph is None else [a.copy() if k in self.overwritten else a for k, a in enumerate(arrays)]
 
     def run(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
         """The gradients of the wanted inputs."""
+        if self.graph is None:
+            raise error(GradientError, self.refusal)
         if self._build is None:
             self._build = Build(self.graph)
         return self._build.run(arrays)
@@ -56,6 +60,9 @@ def trace_backward(trace: Trace, outputs: Sequence[Tensor], overwritten: Sequenc
             edges[edge] = entry
     if not outputs or not edges:
         return None
+    refusal = _refusal(trace, outputs)
+    if refusal:
+        return BackwardProgram(None, [e.position for e in edges.values()], frozenset(), refusal)
     cotangents = [trace.new_tensor(trace.builder.param(TensorType(tuple(t.shape), t.dtype), f"g{k}")) for k, t in enumerate(outputs)]
     found = sweep(outputs, cotangents, list(edges), create_graph=False, retain_graph=True)
     reached = [(edge, entry) for edge, entry in edges.items() if edge in found]
@@ -64,25 +71,38 @@ def trace_backward(trace: Trace, outputs: Sequence[Tensor], overwritten: Sequenc
     return BackwardProgram(graph, [e.position for _, e in reached], frozenset(e.position for e in overwritten))
 
 
+def _refusal(trace: Trace, outputs: Sequence[Tensor]) -> str:
+    """Why no gradient can flow from the outputs, "" when it can."""
+    for record in records_behind([edge for t in outputs if (edge := gradient_edge(t)) is not None]):
+        if record.trace is trace and record.freed:
+            return ("Trying to backward through a compiled call whose graph was freed: the function itself called backward on this value. Specify "
+                    "retain_graph=True there")
+        loop = trace.poison_of(record.sequence)
+        if loop is not None:
+            return (f"backward reaches a value computed in the compiled loop at {loop}: gradients do not flow out of a captured loop. Call backward "
+                    "inside the loop, or detach() the value")
+    return ""
+
+
 class CallRecord(Record):
     """The record of one compiled call: what it saved, and the gradients of its inputs once they are computed."""
 
-    __slots__ = ("program", "saved", "versions", "freed", "cache")
+    __slots__ = ("program", "saved", "versions", "dropped", "cache")
 
     def __init__(self, program: BackwardProgram, saved: list[np.ndarray], inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> None:
         super().__init__(COMPILED_CALL, {}, tuple(gradient_edge(t) for t in inputs), "CompiledBackward0")
         self.saved_inputs = tuple(Placeholder(tuple(t.shape), t.dtype) for t in inputs)
         self.saved_outputs = tuple(Placeholder(tuple(t.shape), t.dtype) for t in outputs)
-        self.program, self.saved, self.freed = program, saved, False
+        self.program, self.saved, self.dropped = program, saved, False
         self.versions = [(t._storage, t._storage.version) for t in inputs]
         self.cache: tuple[Any, list[Tensor]] | None = None
 
     def free(self) -> None:
-        self.freed, self.saved = True, []
+        self.dropped, self.saved = True, []
 
     def cotangent(self, arriving: tuple[Any, ...], i: int) -> Tensor:
         """The gradient of input `i`; one run of the backward program serves all inputs."""
-        if self.freed:
+        if self.dropped:
             raise error(GradientError, "Trying to backward through the graph of a compiled call a second time: pass retain_graph=True to the first")
         if STATE.grad_enabled:
             raise error(GradientError, "create_graph=True through a compiled call: take the second derivative inside the compiled function")

@@ -40,13 +40,20 @@ class LoopDraft:
     progress: bool = False
     lasts: dict[Value, Value] = field(default_factory=dict)
     """Value of the recorded iteration -> the value after the loop."""
+    finals: dict[Value, Value] = field(init=False)
+    """Value that a slot carries on -> the final value of the slot."""
     parent: LoopDraft | None = None
     """The loop whose body this one is part of, once that was captured."""
     vanished: str = ""
     """Why no value of this loop exists any more: it was part of an iteration that another one stands for."""
 
+    def __post_init__(self) -> None:
+        self.finals = {c.following: Value(c.current.type, c.current.hint) for c in self.carried}
+
     def last(self, value: Value) -> Value:
         """The value after the loop of `value` in its last iteration."""
+        if value in self.finals:
+            return self.finals[value]
         if value not in self.lasts:
             self.lasts[value] = Value(value.type, value.hint)
         return self.lasts[value]
@@ -60,7 +67,7 @@ def defined_values(nodes: Sequence[Any]) -> set[Value]:
     """The values that the nodes define, at this level."""
     found: set[Value] = set()
     for node in nodes:
-        found.update(node.lasts.values() if isinstance(node, LoopDraft) else node.outputs)
+        found.update((*node.finals.values(), *node.lasts.values()) if isinstance(node, LoopDraft) else node.outputs)
     return found
 
 
@@ -91,6 +98,14 @@ def close_nodes(nodes: Sequence[Any], env: dict[Value, Value]) -> list[Node]:
     return closed
 
 
+def _claim(unclaimed: dict[Value, None], final: Value) -> Value:
+    """`final` for the first slot that carries a value on, a value that nobody reads for further slots with the same one."""
+    if final in unclaimed:
+        del unclaimed[final]
+        return final
+    return Value(final.type, final.hint)
+
+
 def close(draft: LoopDraft, env: dict[Value, Value]) -> Node:
     """The `loop` node of a draft. Its outputs are the final carried values, then the wanted values of the last iteration."""
     invariants = free_values(draft)
@@ -106,6 +121,7 @@ def close(draft: LoopDraft, env: dict[Value, Value]) -> Node:
     lasts = [inner.get(v, v) for v in draft.lasts]
     region: Graph = body.finish([*follows, *lasts])
     inputs = [draft.start, draft.stop, *(c.initial for c in draft.carried), *invariants]
-    outputs = (*(Value(c.current.type, c.current.hint) for c in draft.carried), *draft.lasts.values())
+    finals = dict.fromkeys(draft.finals.values())
+    outputs = (*(_claim(finals, draft.finals[c.following]) for c in draft.carried), *draft.lasts.values())
     attrs = {"carried": len(draft.carried)}
     return Node(OPS.loop, tuple(env.get(v, v) for v in inputs), attrs, outputs, draft.loc, (region,))

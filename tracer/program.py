@@ -116,10 +116,13 @@ class Program:
     key: tuple[Any, ...]
     build: Build
     inputs: list[Lifted | ScalarInput]
-    input_leaf: list[int | None]
-    """Per input: the number of the argument leaf that it is, or None for a captured one."""
+    sources: list[int | SlotLog | None]
+    """Per input, where a call finds it: an argument leaf, a slot of one, or (None) the place where the trace found it."""
     guards: list[Guard]
     slots: list[SlotLog]
+    """Captured slots: looked at again only when the epoch has moved."""
+    leaf_slots: list[SlotLog]
+    """Slots of arguments (their `.grad`): looked at in every call, since every call may bring other tensors."""
     structure: Any
     outputs: list[Output]
     effects: list[tuple[SlotLog, Output]]
@@ -137,23 +140,23 @@ class Program:
 
     def mismatch(self, leaves: Sequence[Any]) -> str | None:
         """What does not hold any more, in words; None when all does."""
-        for entry, leaf in zip(self.inputs, self.input_leaf, strict=True):
+        for entry, source in zip(self.inputs, self.sources, strict=True):
             if type(entry) is ScalarInput and (entry.pinned or entry.at_least is not None):
-                reason = self._number_mismatch(entry, leaves, leaf)
+                reason = self._number_mismatch(entry, self._number(entry, leaves, source))
                 if reason:
                     return reason
         for guard in self.guards:
             if not guard.holds():
                 return f"{guard.label} changed"
-        if self.epoch != EPOCH.count:
+        reason = self._leaf_mismatch(leaves)
+        if reason is None and self.epoch != EPOCH.count:
             reason = self._slot_mismatch()
-            if reason:
-                return reason
-            self.epoch = EPOCH.count
-        return None
+            if reason is None:
+                self.epoch = EPOCH.count
+        return reason
 
-    def _number_mismatch(self, entry: ScalarInput, leaves: Sequence[Any], leaf: int | None) -> str | None:
-        now = self._number(entry, leaves, leaf)
+    @staticmethod
+    def _number_mismatch(entry: ScalarInput, now: Any) -> str | None:
         name = entry.param.hint or "a number"
         if entry.pinned and (type(now) is not type(entry.example) or now != entry.example):
             return f"the number `{name}`, which Python code looked at, was {entry.example} and is {now}"
@@ -161,26 +164,36 @@ class Program:
             return f"the number of iterations `{name}` is {now}, the program needs at least {entry.at_least}"
         return None
 
+    def _leaf_mismatch(self, leaves: Sequence[Any]) -> str | None:
+        for entry in self.leaf_slots:
+            now = entry.now(leaves)
+            if now is entry.initial:
+                continue
+            both = isinstance(now, Tensor) and isinstance(entry.initial, Tensor)
+            if not both or fingerprint(now, False) != fingerprint(entry.initial, False):
+                return f"`{entry.key}` of an argument was {brief(entry.initial)} and is {brief(now)}"
+        return None
+
     def _slot_mismatch(self) -> str | None:
         replaced: dict[int, Tensor] = {}
         for entry in self.slots:
-            now = entry.now()
+            now = entry.now(())
             if isinstance(entry.initial, Tensor) and isinstance(now, Tensor) and entry.read_kind == "value":
                 if replaced.setdefault(id(entry.initial), now) is not now:
                     return f"`{entry.key}` was replaced in one place only"
-            elif not entry.holds():
+            elif not entry.holds(now):
                 return f"`{entry.key}` was {brief(entry.initial)} and is {brief(now)}"
         return self._rebind(replaced)
 
     def _rebind(self, replaced: dict[int, Tensor]) -> str | None:
         """Lets captured tensors be the ones that the slots hold now; a reason when those do not fit."""
-        captured = [e for e, leaf in zip(self.inputs, self.input_leaf, strict=True) if type(e) is Lifted and leaf is None]
+        captured = [e for e, source in zip(self.inputs, self.sources, strict=True) if type(e) is Lifted and source is None]
         held = {id(guard.expected) for guard in self.guards}
         for entry in captured:
             tensor = replaced.get(id(entry.tensor), entry.tensor)
             if tensor is not entry.tensor and (id(entry.tensor) in held or self._in_list(entry.tensor)):
                 return f"`{entry.param.hint or 'a tensor'}` was replaced in one place, and is still used from another"
-            if not fits(entry, tensor):
+            if entry.fingerprint != fingerprint(tensor, entry.whole):
                 return f"the captured tensor `{entry.param.hint or '?'}` changed its shape, layout, dtype or requires_grad"
         storages = [id(replaced.get(id(e.tensor), e.tensor)._storage) for e in captured]
         if len(set(storages)) != len(storages):
@@ -197,49 +210,48 @@ class Program:
 
     # ---- the call ------------------------------------------------------------------------------------------------------------
 
-    def run(self, leaves: Sequence[Any]) -> Any:
-        """Executes the program; the outputs as the function would return them."""
-        arrays = [self._array(entry, leaves, leaf) for entry, leaf in zip(self.inputs, self.input_leaf, strict=True)]
+    def run(self, leaves: Sequence[Any]) -> list[Any]:
+        """Executes the program; the output leaves as the function would return them."""
+        arrays = [self._array(entry, leaves, source) for entry, source in zip(self.inputs, self.sources, strict=True)]
         saved = self.backward.save(arrays) if self.backward is not None else None
         results = self.build.run(arrays)
         for lifted in self.written:
-            self._tensor(lifted, leaves)._storage.version += 1
+            self._tensor_at(lifted.position, leaves)._storage.version += 1
         made: dict[int, Tensor] = {}
         values = [self._output(o, results, leaves, made) for o in self.outputs]
         self._leave_behind(results, leaves, made)
         if self.backward is not None and saved is not None:
-            attach_record(self.backward, saved, self._gradient_inputs(leaves), self.outputs, values)
+            wanted = [self._tensor_at(position, leaves) for position in self.backward.wanted]
+            attach_record(self.backward, saved, wanted, self.outputs, values)
         return values
-
-    def _gradient_inputs(self, leaves: Sequence[Any]) -> list[Tensor]:
-        assert self.backward is not None
-        return [self._tensor_at(position, leaves) for position in self.backward.wanted]
 
     def _tensor_at(self, position: int, leaves: Sequence[Any]) -> Tensor:
         entry = self.inputs[position]
         assert type(entry) is Lifted
-        return self._tensor(entry, leaves)
+        return self._tensor(entry, leaves, self.sources[position])
 
-    def _tensor(self, lifted: Lifted, leaves: Sequence[Any]) -> Tensor:
-        leaf = self.input_leaf[lifted.position]
-        return lifted.tensor if leaf is None else leaves[leaf]
+    @staticmethod
+    def _tensor(entry: Lifted, leaves: Sequence[Any], source: int | SlotLog | None) -> Tensor:
+        if source is None:
+            return entry.tensor
+        return leaves[source] if type(source) is int else source.now(leaves)  # type: ignore[union-attr]
 
-    def _array(self, entry: Lifted | ScalarInput, leaves: Sequence[Any], leaf: int | None) -> np.ndarray:
+    def _array(self, entry: Lifted | ScalarInput, leaves: Sequence[Any], source: int | SlotLog | None) -> np.ndarray:
         if type(entry) is ScalarInput:
-            return np.asarray(self._number(entry, leaves, leaf), entry.param.dtype.numpy)
+            return np.asarray(self._number(entry, leaves, source), entry.param.dtype.numpy)
         assert type(entry) is Lifted
-        tensor = entry.tensor if leaf is None else leaves[leaf]
+        tensor = self._tensor(entry, leaves, source)
         array = tensor._storage.array if entry.whole else tensor._memory()
         assert array is not None
         if array.flags.c_contiguous:
             return array
         return np.lib.stride_tricks.as_strided(array, tuple(entry.param.type.shape), (array.itemsize,))
 
-    def _number(self, entry: ScalarInput, leaves: Sequence[Any], leaf: int | None) -> Any:
-        if leaf is not None:
-            return leaves[leaf]
-        source = entry.source
-        return source.current() if type(source) is Guard else source.now()
+    @staticmethod
+    def _number(entry: ScalarInput, leaves: Sequence[Any], source: int | SlotLog | None) -> Any:
+        if type(source) is int:
+            return leaves[source]
+        return entry.source.current() if type(entry.source) is Guard else entry.source.now(leaves)
 
     def _output(self, output: Output, results: Sequence[np.ndarray], leaves: Sequence[Any], made: dict[int, Tensor]) -> Any:
         match output:
@@ -248,8 +260,8 @@ class Program:
                 if requires_grad and record is None:
                     tensor._requires_grad = True
                 return tensor
-            case OutsideOutput(source, steps):
-                tensor = self._tensor_at(source, leaves)
+            case OutsideOutput(position, steps):
+                tensor = self._tensor_at(position, leaves)
                 for op, attrs in steps:
                     tensor = view(op, tensor, attrs)
                 return tensor
@@ -265,9 +277,9 @@ class Program:
             return
         current = self.epoch == EPOCH.count
         for slot, output in self.effects:
-            restore(slot.container, slot.key, self._output(output, results, leaves, made))
+            restore(slot.owner(leaves), slot.key, self._output(output, results, leaves, made))
         EPOCH.bump()
-        if current and not any(slot.read for slot, _ in self.effects):
+        if current and not any(slot.read and slot.leaf is None for slot, _ in self.effects):
             self.epoch = EPOCH.count
 
 

@@ -115,7 +115,14 @@ class Record:
     def free(self) -> None:
         """Drops the saved values; a second backward is then an error."""
         if any(isinstance(s, Saved) for s in (*(self.saved_inputs or ()), *self.saved_outputs)):
-            self.saved_inputs, self.saved_outputs = None, ()
+            self.saved_inputs = None
+            self.saved_outputs = tuple(s if isinstance(s, Placeholder) else Placeholder(tuple(s.tensor.shape), s.tensor.dtype)
+                                       for s in self.saved_outputs)
+
+    @property
+    def freed(self) -> bool:
+        """Whether a backward has dropped the saved values."""
+        return self.saved_inputs is None
 
     def __repr__(self) -> str:
         return f"<{self.name}>"

@@ -79,16 +79,22 @@ class SlotLog:
     scalar: ScalarInput | None = None
     contents: Any = None
     """For a list or dict in the slot: its contents when it was read."""
+    leaf: int | None = None
+    """The argument leaf that the container is, None for a captured container."""
 
-    def now(self) -> Any:
+    def owner(self, leaves: Sequence[Any]) -> Any:
+        """The container in a call with these argument leaves."""
+        return self.container if self.leaf is None else leaves[self.leaf]
+
+    def now(self, leaves: Sequence[Any]) -> Any:
         """What the slot holds now, MISSING when it is gone."""
-        if isinstance(self.container, dict):
-            return dict.get(self.container, self.key, MISSING)
-        return getattr(self.container, f"_{self.key}")
+        container = self.owner(leaves)
+        if isinstance(container, dict):
+            return dict.get(container, self.key, MISSING)
+        return getattr(container, f"_{self.key}")
 
-    def holds(self) -> bool:
-        """Whether the slot holds what the trace read there."""
-        now = self.now()
+    def holds(self, now: Any) -> bool:
+        """Whether the slot, which holds `now`, holds what the trace read there."""
         if self.read_kind == "presence":
             return (now is MISSING) == (self.initial is MISSING)
         if self.scalar is not None:

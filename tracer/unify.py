@@ -69,6 +69,8 @@ class Unifier:
         self.segments(x.nodes, y.nodes, top=False)
         for c, d in zip(x.carried, y.carried, strict=True):
             self.read(c.following, d.following, x)
+        for c, d in zip(x.carried, y.carried, strict=True):
+            self.define(x.finals[c.following], y.finals[d.following], top)
         back = {v: u for u, v in self.match.items()}
         for value in list(x.lasts):
             y.last(self.match.get(value, value))
