@@ -65,7 +65,7 @@ def _attributes(attrs: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _place(loc: Location | None) -> tuple[str, int] | None:
-    return loc and (base_name(loc.file), loc.line)
+    return (base_name(loc.file), loc.line) if loc else None
 
 
 def _types(values: tuple[Value, ...]) -> str:

@@ -15,7 +15,7 @@ from .errors import DTypeError
 from .graph import Graph, Node, Value
 from .op import Op, Trait
 from .ops import OPS
-from .types import DTYPES, DType, Shape, TensorType, bool_, float32, float64, int64, uint32, uint64
+from .types import DTYPES, Axes, DType, TensorType, bool_, float32, float64, int64, uint32, uint64
 
 Range = tuple[float, float]
 
@@ -24,7 +24,7 @@ Range = tuple[float, float]
 class Arg:
     """One operand of a sample: its shape, its dtype (None: the sample's), and the range [low, high) of its elements."""
 
-    shape: Shape
+    shape: Axes
     dtype: DType | None = None
     range: Range | None = None
 
@@ -49,7 +49,7 @@ class Sample:
 
     def arrays(self, rng: np.random.Generator) -> list[np.ndarray]:
         """Random operands."""
-        return [random_array(rng, t.shape, t.dtype, r) for t, r in zip(self.types, self.ranges, strict=True)]
+        return [random_array(rng, t.sizes, t.dtype, r) for t, r in zip(self.types, self.ranges, strict=True)]
 
     def graph(self) -> Graph:
         """The graph of this one node."""
@@ -58,7 +58,7 @@ class Sample:
         return Graph(self.op.name, params, (Node(self.op, params, self.attrs, outputs, None, self.regions),), outputs)
 
 
-def random_array(rng: np.random.Generator, shape: Shape, dtype: DType, span: Range | None = None) -> np.ndarray:
+def random_array(rng: np.random.Generator, shape: Axes, dtype: DType, span: Range | None = None) -> np.ndarray:
     """An array of random elements in [low, high); the default suits the dtype."""
     if dtype is bool_:
         return np.asarray(rng.integers(0, 2, shape).astype(np.bool_))
@@ -88,7 +88,7 @@ def samples(op: Op) -> list[Sample]:
 
 Use = tuple[tuple[Arg, ...], dict[str, Any], tuple[Graph, ...]]
 
-SHAPES: tuple[Shape, ...] = ((2, 3), (), (0, 3), (1,), (4, 1, 5))
+SHAPES: tuple[Axes, ...] = ((2, 3), (), (0, 3), (1,), (4, 1, 5))
 
 DOMAINS: dict[str, tuple[Range, ...]] = {
     "log": ((0.1, 3),),
@@ -131,11 +131,11 @@ def _elementwise_uses(op: Op) -> Iterator[Use]:
             yield (Arg(shape, bool_), *args[1:]) if op is OPS.select else args, attrs, ()
 
 
-def _box(*shapes: Shape) -> list[Arg]:
+def _box(*shapes: Axes) -> list[Arg]:
     return [Arg(s) for s in shapes]
 
 
-def _index(shape: Shape, size: int) -> Arg:
+def _index(shape: Axes, size: int) -> Arg:
     return Arg(shape, int64, (0, size))
 
 
@@ -165,7 +165,7 @@ def _along_one_axis() -> list:
 
 
 def _dots() -> list:
-    def attrs(lhs_batch: Shape, rhs_batch: Shape, lhs_contract: Shape, rhs_contract: Shape) -> dict[str, Shape]:
+    def attrs(lhs_batch: Axes, rhs_batch: Axes, lhs_contract: Axes, rhs_contract: Axes) -> dict[str, Axes]:
         return {
             "lhs_batch": lhs_batch,
             "lhs_contract": lhs_contract,

@@ -1,9 +1,13 @@
 """Element types and tensor types. Nothing here knows about ops, graphs or tensors with data."""
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from typing import NoReturn
 
 import numpy as np
+
+from .errors import ShapeError
 
 
 class DType:
@@ -85,6 +89,8 @@ class Symbol:
 
 Dim = int | Symbol
 Shape = tuple[Dim, ...]
+Axes = tuple[int, ...]
+"""Numbers of axes, or one known number for each axis: sizes, starts, strides."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,13 +107,17 @@ class TensorType:
         return len(self.shape)
 
     @property
+    def sizes(self) -> Axes:
+        """The sizes of the axes as ints; none may be symbolic."""
+        return tuple(dim if isinstance(dim, int) else self._refuse(dim) for dim in self.shape)
+
+    def _refuse(self, dim: Symbol) -> NoReturn:
+        raise ShapeError(f"the size {dim} of {self} is not known before the program runs")
+
+    @property
     def size(self) -> int:
-        """The number of elements; every dim must be an int."""
-        count = 1
-        for dim in self.shape:
-            assert isinstance(dim, int), f"the size of {self} is symbolic"
-            count *= dim
-        return count
+        """The number of elements; no size may be symbolic."""
+        return math.prod(self.sizes)
 
     @property
     def nbytes(self) -> int:

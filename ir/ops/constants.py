@@ -8,7 +8,7 @@ import numpy as np
 
 from ..errors import ShapeError
 from ..op import ZERO_GRAD, Trait
-from ..types import DType, Shape, TensorType
+from ..types import Axes, DType, TensorType
 from .infer import NUMBERS, check_axis, check_kind, check_shape, check_value, element_count
 from .registry import OPS
 
@@ -39,7 +39,7 @@ def _infer_literal(types: Sequence[TensorType], attrs: Mapping[str, Any]) -> Ten
     return TensorType(shape, dtype)
 
 
-def _literal(values: tuple, shape: Shape, dtype: DType) -> np.ndarray:
+def _literal(values: tuple, shape: Axes, dtype: DType) -> np.ndarray:
     return np.array(values, dtype.numpy).reshape(shape)
 
 
@@ -51,7 +51,7 @@ def _infer_iota(types: Sequence[TensorType], attrs: Mapping[str, Any]) -> Tensor
     return result
 
 
-def _iota(shape: Shape, dim: int, dtype: DType) -> np.ndarray:
+def _iota(shape: Axes, dim: int, dtype: DType) -> np.ndarray:
     counts = np.arange(shape[dim]).astype(dtype.numpy)
     return np.broadcast_to(counts.reshape((-1,) + (1,) * (len(shape) - dim - 1)), shape)
 

@@ -10,11 +10,9 @@ import numpy as np
 
 from ..errors import ShapeError
 from ..op import Trait
-from ..types import TensorType
+from ..types import Axes, TensorType
 from .infer import NUMBERS, check_axes, check_kind, check_same
 from .registry import OPS
-
-Axes = tuple[int, ...]
 
 
 def _free(rank: int, *used: Axes) -> Axes:

@@ -1,6 +1,7 @@
 """Indexing with integer tensors: gather and scatter."""
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -8,7 +9,7 @@ import numpy as np
 
 from ..errors import DTypeError, IndexRangeError, ShapeError
 from ..op import Trait
-from ..types import Shape, TensorType, bool_, int64
+from ..types import Axes, TensorType, bool_, int64
 from .infer import check_axes, check_indices, without
 from .registry import OPS
 from .updates import check_update
@@ -19,7 +20,7 @@ MODES = {"set": None, "add": np.add, "mul": np.multiply, "amin": np.minimum, "am
 Types = Sequence[TensorType]
 
 
-def _check_bounds(name: str, x: np.ndarray, indices: Sequence[np.ndarray], dims: Shape) -> None:
+def _check_bounds(name: str, x: np.ndarray, indices: Sequence[np.ndarray], dims: Axes) -> None:
     for index, dim in zip(indices, dims, strict=True):
         size = x.shape[dim]
         if index.size and index.view(np.uint64).max() >= size:  # a negative index is a huge unsigned one
@@ -27,7 +28,7 @@ def _check_bounds(name: str, x: np.ndarray, indices: Sequence[np.ndarray], dims:
             raise IndexRangeError(f"{name}: index {bad} is out of range for axis {dim} of size {size}")
 
 
-def _named_axes_first(rank: int, dims: Shape) -> tuple[int, ...]:
+def _named_axes_first(rank: int, dims: Axes) -> Axes:
     return tuple(dims) + tuple(k for k in range(rank) if k not in dims)
 
 
@@ -41,13 +42,13 @@ def _infer_gather(types: Types, attrs: Mapping[str, Any]) -> TensorType:
     return x.with_shape(shape + without(x.shape, dims))
 
 
-def _check_dims(name: str, x: TensorType, indices: Types, dims: Shape) -> None:
+def _check_dims(name: str, x: TensorType, indices: Types, dims: Axes) -> None:
     check_axes(name, dims, x.rank)
     if len(indices) != len(dims):
         raise ShapeError(f"{name}: {len(indices)} indices for the axes {dims}")
 
 
-def _gather(x: np.ndarray, *indices: np.ndarray, dims: Shape) -> np.ndarray:
+def _gather(x: np.ndarray, *indices: np.ndarray, dims: Axes) -> np.ndarray:
     _check_bounds("gather", x, indices, dims)
     if dims == (0,):
         return x.take(indices[0], 0)
@@ -79,7 +80,7 @@ def _infer_scatter(types: Types, attrs: Mapping[str, Any]) -> TensorType:
     return x
 
 
-def _scatter(x: np.ndarray, u: np.ndarray, *indices: np.ndarray, dims: Shape, mode: str) -> np.ndarray:
+def _scatter(x: np.ndarray, u: np.ndarray, *indices: np.ndarray, dims: Axes, mode: str) -> np.ndarray:
     _check_bounds("scatter", x, indices, dims)
     result = x.copy()
     target = result.transpose(_named_axes_first(x.ndim, dims))
@@ -126,18 +127,11 @@ def _set_value(b: Any, node: Any, g: Any) -> Any:
     """Only the update written last at its place had an effect: each writes its number there and looks who is left."""
     dims, indices = node.attrs["dims"], _indices(node, 2)
     places, sizes, shape = indices[0].shape, [node.inputs[0].shape[d] for d in dims], node.inputs[1].shape
-    numbers = b.view_as(b.iota(shape=(_product(places),), dim=0, dtype=int64), places)
+    numbers = b.view_as(b.iota(shape=(math.prod(places),), dim=0, dtype=int64), places)
     board = b.scatter(b.full(tuple(sizes), 0, int64), numbers, *indices, dims=tuple(range(len(dims))), mode="set")
     last = b.eq(b.gather(board, *indices, dims=tuple(range(len(dims)))), numbers)
     mask = b.expand(b.view_as(last, places + (1,) * (len(shape) - len(places))), shape)
     return b.select(mask, _gathered(b, node, g), b.full(shape, 0, g.dtype))
-
-
-def _product(shape: Shape) -> int:
-    count = 1
-    for size in shape:
-        count *= size
-    return count
 
 
 def _mul_target(b: Any, node: Any, g: Any) -> Any:

@@ -121,6 +121,8 @@ def element_count(shape: Shape) -> tuple[int, tuple[str, ...]]:
     )
 
 
-def same_dim(a: Dim, b: Dim) -> bool:
-    """Whether two sizes agree: symbols by name."""
-    return a == b
+def known(name: str, dim: Dim) -> int:
+    """A size that the op computes with, which therefore must be an int."""
+    if not isinstance(dim, int):
+        raise ShapeError(f"{name}: the size {dim} is not known before the program runs")
+    return dim

@@ -8,8 +8,8 @@ import numpy as np
 
 from ..errors import ShapeError
 from ..op import Trait
-from ..types import Shape, TensorType
-from .infer import check_axis, check_rank, check_same, check_value
+from ..types import Axes, Dim, TensorType
+from .infer import check_axis, check_rank, check_same, check_value, known
 from .registry import OPS
 
 
@@ -20,10 +20,10 @@ def _infer_pad(types: Sequence[TensorType], attrs: Mapping[str, Any]) -> TensorT
     check_value("pad", attrs["value"], x.dtype)
     if any(n < 0 for n in (*low, *high)):
         raise ShapeError(f"pad: low {low} and high {high} must not be negative")
-    return x.with_shape(tuple(n + a + b if a or b else n for n, a, b in zip(x.shape, low, high, strict=True)))
+    return x.with_shape(tuple(known("pad", n) + a + b if a or b else n for n, a, b in zip(x.shape, low, high, strict=True)))
 
 
-def _pad(x: np.ndarray, low: Shape, high: Shape, value: float | int | bool) -> np.ndarray:
+def _pad(x: np.ndarray, low: Axes, high: Axes, value: float | int | bool) -> np.ndarray:
     result = np.full([n + a + b for n, a, b in zip(x.shape, low, high, strict=True)], value, x.dtype)
     result[tuple(slice(a, a + n) for a, n in zip(low, x.shape, strict=True))] = x
     return result
@@ -43,12 +43,14 @@ def _infer_concatenate(types: Sequence[TensorType], attrs: Mapping[str, Any]) ->
             raise ShapeError(
                 f"concatenate: the operands have different numbers of axes, {first.shape} and {other.shape}"
             )
-        check_same(
-            f"concatenate along axis {dim}",
-            first,
-            other.with_shape(other.shape[:dim] + (first.shape[dim],) + other.shape[dim + 1 :]),
-        )
-    return first.with_shape(first.shape[:dim] + (sum(t.shape[dim] for t in types),) + first.shape[dim + 1 :])
+        check_same(f"concatenate along axis {dim}", first, _resized(other, dim, first.shape[dim]))
+    if len(types) == 1:
+        return first
+    return _resized(first, dim, sum(known("concatenate", t.shape[dim]) for t in types))
+
+
+def _resized(type: TensorType, dim: int, size: Dim) -> TensorType:
+    return type.with_shape((*type.shape[:dim], size, *type.shape[dim + 1 :]))
 
 
 def _concatenate(*xs: np.ndarray, dim: int) -> np.ndarray:

@@ -13,7 +13,7 @@ import numpy as np
 
 from ..errors import DTypeError
 from ..op import ZERO_GRAD, Trait
-from ..types import DType, Shape, TensorType, uint32, uint64
+from ..types import Axes, DType, TensorType, uint32, uint64
 from .infer import check_shape
 from .registry import OPS
 
@@ -58,7 +58,7 @@ def _infer(types: Sequence[TensorType], attrs: Mapping[str, Any]) -> TensorType:
     return TensorType(shape, dtype, state.device)
 
 
-def _random_bits(state: np.ndarray, shape: Shape, dtype: DType) -> np.ndarray:
+def _random_bits(state: np.ndarray, shape: Axes, dtype: DType) -> np.ndarray:
     seed, draw = state[:1], state[1:]  # arrays, not scalars: uint32 arithmetic then wraps silently
     element = np.arange(math.prod(shape), dtype=np.uint64)
     key = (_low(seed) ^ _high(draw), _high(seed) ^ _high(element))

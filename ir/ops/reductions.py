@@ -9,7 +9,7 @@ import numpy as np
 
 from ..errors import ShapeError
 from ..op import ZERO_GRAD, Infer, Trait, Vjp
-from ..types import Shape, TensorType, int64
+from ..types import Axes, Shape, TensorType, int64
 from .infer import ANY, BOOLS, NUMBERS, check_axes, check_axis, check_kind, without
 from .registry import OPS
 
@@ -31,14 +31,14 @@ def _infer_reduction(name: str, kinds: frozenset[str], empty: bool) -> Infer:
 
 
 def _folded(ufunc: np.ufunc) -> Callable[..., Any]:
-    def evaluate(x: np.ndarray, dims: Shape) -> np.ndarray:
+    def evaluate(x: np.ndarray, dims: Axes) -> np.ndarray:
         return ufunc.reduce(x, axis=dims, dtype=x.dtype)
 
     return evaluate
 
 
 def _extreme(ufunc: np.ufunc) -> Callable[..., Any]:
-    def evaluate(x: np.ndarray, dims: Shape) -> np.ndarray:
+    def evaluate(x: np.ndarray, dims: Axes) -> np.ndarray:
         return ufunc.reduce(x, axis=dims)
 
     return evaluate

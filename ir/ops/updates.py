@@ -8,7 +8,7 @@ import numpy as np
 
 from ..errors import DTypeError, IndexRangeError, ShapeError
 from ..op import Trait
-from ..types import Shape, TensorType
+from ..types import Axes, Symbol, TensorType
 from .infer import check_positions, check_rank
 from .registry import OPS
 from .views import check_window, overlaps, strided_window
@@ -35,17 +35,17 @@ def _infer_slice_update(types: Types, attrs: Attrs) -> TensorType:
     check_update("slice_update", x, u)
     for what, values in (("starts", starts), ("steps", steps), ("the update's shape", u.shape)):
         check_rank("slice_update", what, values, x.rank)
-    for size, n, start, step in zip(x.shape, u.shape, starts, steps, strict=True):
+    for size, n, start, step in zip(x.shape, u.sizes, starts, steps, strict=True):
         if (n, start, step) == (size, 0, 1):
             continue
-        if start < 0 or step < 1 or (n and start + (n - 1) * step >= size):
+        if start < 0 or step < 1 or isinstance(size, Symbol) or (n and start + (n - 1) * step >= size):
             raise IndexRangeError(
                 f"slice_update: {n} elements from {start} by {step} do not fit an axis of size {size}"
             )
     return x
 
 
-def _slice_update(x: np.ndarray, u: np.ndarray, starts: Shape, steps: Shape) -> np.ndarray:
+def _slice_update(x: np.ndarray, u: np.ndarray, starts: Axes, steps: Axes) -> np.ndarray:
     result = x.copy()
     if u.size:
         result[tuple(slice(a, a + n * c, c) for a, n, c in zip(starts, u.shape, steps, strict=True))] = u
@@ -68,13 +68,13 @@ def _slice_update_value(b: Any, node: Any, g: Any) -> Any:
 def _infer_as_strided_update(types: Types, attrs: Attrs) -> TensorType:
     (x, u), strides = types, attrs["strides"]
     check_update("as_strided_update", x, u)
-    check_window("as_strided_update", x, u.shape, strides, attrs["offset"])
-    if overlaps(u.shape, strides):
+    check_window("as_strided_update", x, u.sizes, strides, attrs["offset"])
+    if overlaps(u.sizes, strides):
         raise ShapeError(f"as_strided_update: a window of shape {u.shape} with strides {strides} overlaps itself")
     return x
 
 
-def _as_strided_update(x: np.ndarray, u: np.ndarray, strides: Shape, offset: int) -> np.ndarray:
+def _as_strided_update(x: np.ndarray, u: np.ndarray, strides: Axes, offset: int) -> np.ndarray:
     result = x.copy()
     strided_window(result, u.shape, strides, offset)[...] = u
     return result
@@ -93,14 +93,14 @@ def _as_strided_update_value(b: Any, node: Any, g: Any) -> Any:
 # dynamic_update and dynamic_slice
 
 
-def _check_box(name: str, x: TensorType, sizes: Shape) -> None:
+def _check_box(name: str, x: TensorType, sizes: Axes) -> None:
     check_rank(name, "sizes", sizes, x.rank)
     for size, n in zip(x.shape, sizes, strict=True):
         if n != size and (not isinstance(size, int) or not 0 <= n <= size):
             raise ShapeError(f"{name}: a box of {sizes} does not fit into the shape {x.shape}")
 
 
-def _place(name: str, shape: Shape, starts: Sequence[np.ndarray], sizes: Shape) -> tuple[Any, ...]:
+def _place(name: str, shape: Axes, starts: Sequence[np.ndarray], sizes: Axes) -> tuple[Any, ...]:
     """The box as slices and an ellipsis, with its position checked."""
     box: list[Any] = [...]
     for axis, (size, start, n) in enumerate(zip(shape, map(int, starts), sizes, strict=True)):
@@ -115,7 +115,7 @@ def _place(name: str, shape: Shape, starts: Sequence[np.ndarray], sizes: Shape) 
 def _infer_dynamic_update(types: Types, attrs: Attrs) -> TensorType:
     x, u, *starts = types
     check_update("dynamic_update", x, u)
-    _check_box("dynamic_update", x, u.shape)
+    _check_box("dynamic_update", x, u.sizes)
     check_positions("dynamic_update", starts, x.rank)
     return x
 
@@ -144,7 +144,7 @@ def _infer_dynamic_slice(types: Types, attrs: Attrs) -> TensorType:
     return x.with_shape(attrs["sizes"])
 
 
-def _dynamic_slice(x: np.ndarray, *starts: np.ndarray, sizes: Shape) -> np.ndarray:
+def _dynamic_slice(x: np.ndarray, *starts: np.ndarray, sizes: Axes) -> np.ndarray:
     return x[_place("dynamic_slice", x.shape, starts, sizes)]
 
 

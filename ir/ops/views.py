@@ -13,7 +13,7 @@ import numpy as np
 
 from ..errors import IndexRangeError, ShapeError
 from ..op import Trait
-from ..types import Shape, Symbol, TensorType, int64
+from ..types import Axes, Symbol, TensorType, int64
 from .infer import check_axes, check_rank, check_shape, element_count
 from .registry import OPS
 
@@ -33,7 +33,7 @@ def _infer_broadcast(types: Types, attrs: Attrs) -> TensorType:
     return x.with_shape(shape)
 
 
-def broadcast_array(x: np.ndarray, shape: Shape) -> np.ndarray:
+def broadcast_array(x: np.ndarray, shape: Axes) -> np.ndarray:
     """`x` with repeated elements, without a copy; much faster than `np.broadcast_to` when `x` is contiguous."""
     if x.flags.c_contiguous and x.size:
         lead = len(shape) - x.ndim
@@ -59,11 +59,11 @@ def _infer_reshape(types: Types, attrs: Attrs) -> TensorType:
     return x.with_shape(shape)
 
 
-def _reshape(x: np.ndarray, shape: Shape) -> np.ndarray:
+def _reshape(x: np.ndarray, shape: Axes) -> np.ndarray:
     return x.reshape(shape)
 
 
-def _reshape_groups(old: Shape, new: Shape) -> list[tuple[range, range]]:
+def _reshape_groups(old: Axes, new: Axes) -> list[tuple[range, range]]:
     """The smallest runs of axes of both shapes with equal products, from left to right; size one fits into any run."""
     groups, i, j = [], 0, 0
     while i < len(old) or j < len(new):
@@ -81,14 +81,14 @@ def _reshape_groups(old: Shape, new: Shape) -> list[tuple[range, range]]:
 
 
 def _reshape_index(indices: Sequence[Any], x: TensorType, attrs: Attrs) -> list[Any]:
-    shape = attrs["shape"]
+    shape, sizes = attrs["shape"], x.sizes
     result: list[Any] = [0] * x.rank
-    if 0 in shape or 0 in x.shape:
+    if 0 in shape or 0 in sizes:
         return result
-    for old, new in _reshape_groups(x.shape, shape):
-        wide = [a for a in old if x.shape[a] != 1]
+    for old, new in _reshape_groups(sizes, shape):
+        wide = [a for a in old if sizes[a] != 1]
         flat = flatten([indices[a] for a in new if shape[a] != 1], [shape[a] for a in new if shape[a] != 1])
-        for axis, index in zip(wide, unflatten(flat, [x.shape[a] for a in wide]), strict=True):
+        for axis, index in zip(wide, unflatten(flat, [sizes[a] for a in wide]), strict=True):
             result[axis] = index
     return result
 
@@ -108,7 +108,7 @@ def unflatten(flat: Any, sizes: Sequence[int]) -> list[Any]:
     return [p if k == 0 else p % n for k, (p, n) in enumerate(zip(parts, sizes, strict=True))]
 
 
-def row_major_strides(shape: Shape) -> tuple[int, ...]:
+def row_major_strides(shape: Axes) -> tuple[int, ...]:
     """Strides, in elements, of a contiguous array."""
     return tuple(math.prod(shape[k + 1 :]) for k in range(len(shape)))
 
@@ -123,7 +123,7 @@ def _infer_permute(types: Types, attrs: Attrs) -> TensorType:
     return x.with_shape(tuple(x.shape[d] for d in dims))
 
 
-def _permute(x: np.ndarray, dims: Shape) -> np.ndarray:
+def _permute(x: np.ndarray, dims: Axes) -> np.ndarray:
     return x.transpose(dims)
 
 
@@ -158,8 +158,9 @@ def _infer_slice(types: Types, attrs: Attrs) -> TensorType:
     return x.with_shape(tuple(shape))
 
 
-def _slice(x: np.ndarray, starts: Shape, stops: Shape, steps: Shape) -> np.ndarray:
-    return x[(*map(slice, starts, stops, steps), ...)]  # the ellipsis keeps a view of shape [] an array
+def _slice(x: np.ndarray, starts: Axes, stops: Axes, steps: Axes) -> np.ndarray:
+    box: tuple[Any, ...] = (*map(slice, starts, stops, steps), ...)  # the ellipsis keeps a view of shape [] an array
+    return x[box]
 
 
 def _slice_rule(b: Any, node: Any, g: Any) -> Any:
@@ -181,20 +182,21 @@ def _infer_flip(types: Types, attrs: Attrs) -> TensorType:
     return types[0]
 
 
-def _flip(x: np.ndarray, dims: Shape) -> np.ndarray:
-    return x[(*(slice(None, None, -1 if k in dims else 1) for k in range(x.ndim)), ...)]
+def _flip(x: np.ndarray, dims: Axes) -> np.ndarray:
+    box: tuple[Any, ...] = (*(slice(None, None, -1 if k in dims else 1) for k in range(x.ndim)), ...)
+    return x[box]
 
 
 def _flip_index(indices: Sequence[Any], x: TensorType, attrs: Attrs) -> list[Any]:
     return [
-        i * -1 + (n - 1) if k in attrs["dims"] else i for k, (i, n) in enumerate(zip(indices, x.shape, strict=True))
+        i * -1 + (n - 1) if k in attrs["dims"] else i for k, (i, n) in enumerate(zip(indices, x.sizes, strict=True))
     ]
 
 
 # as_strided
 
 
-def check_window(name: str, x: TensorType, shape: Shape, strides: Shape, offset: int) -> None:
+def check_window(name: str, x: TensorType, shape: Axes, strides: Axes, offset: int) -> None:
     """The strided window lies within the elements of `x`."""
     check_shape(name, shape)
     check_rank(name, "strides", strides, len(shape))
@@ -207,7 +209,7 @@ def check_window(name: str, x: TensorType, shape: Shape, strides: Shape, offset:
         )
 
 
-def overlaps(shape: Shape, strides: Shape) -> bool:
+def overlaps(shape: Axes, strides: Axes) -> bool:
     """Whether a strided window may hold one element twice (never answers False wrongly)."""
     reach = 0
     for stride, size in sorted((s, n) for n, s in zip(shape, strides, strict=True) if n != 1):
@@ -222,14 +224,14 @@ def _infer_as_strided(types: Types, attrs: Attrs) -> TensorType:
     return types[0].with_shape(attrs["shape"])
 
 
-def strided_window(x: np.ndarray, shape: Shape, strides: Shape, offset: int) -> np.ndarray:
+def strided_window(x: np.ndarray, shape: Axes, strides: Axes, offset: int) -> np.ndarray:
     """The window as a NumPy view of the contiguous array `x`."""
     if 0 in shape:
         return np.empty(shape, x.dtype)
     return np.ndarray(shape, x.dtype, x, offset * x.itemsize, [s * x.itemsize for s in strides])
 
 
-def _as_strided(x: np.ndarray, shape: Shape, strides: Shape, offset: int) -> np.ndarray:
+def _as_strided(x: np.ndarray, shape: Axes, strides: Axes, offset: int) -> np.ndarray:
     return strided_window(np.ascontiguousarray(x), shape, strides, offset)
 
 
@@ -248,7 +250,7 @@ def _as_strided_index(indices: Sequence[Any], x: TensorType, attrs: Attrs) -> li
     flat = attrs["offset"]
     for index, stride in zip(indices, attrs["strides"], strict=True):
         flat = index * stride + flat
-    return unflatten(flat, x.shape)
+    return unflatten(flat, x.sizes)
 
 
 OPS.declare(
