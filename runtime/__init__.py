@@ -1,0 +1,1 @@
+"""Plans, memory, native code and threads: what runs a compiled program."""

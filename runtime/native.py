@@ -1,0 +1,88 @@
+"""The runtime's own machine code: compiled once from the low-level language, cached as an object, loaded once a process.
+
+Also the process table: the addresses and facts of this process that native code needs.
+"""
+from __future__ import annotations
+
+import ctypes
+import functools
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from ..ir.errors import WeftError
+from . import executor_native, layout, threads_native
+from .lowlevel import translate
+
+EXPORTED: tuple[Callable[..., int], ...] = (
+    executor_native.begin, executor_native.proceed, executor_native.copy_bytes, threads_native.work, threads_native.wake,
+    threads_native.run_parallel)
+INTERNAL: tuple[Callable[..., int], ...] = (
+    executor_native.clock, executor_native.items, executor_native.bind, executor_native.integer, executor_native.charge,
+    executor_native.is_due, executor_native.look, executor_native.tick, executor_native.loop_call, threads_native.claim_and_run,
+    threads_native.has_chunks, threads_native.sleep, threads_native.run_alone)
+
+
+def load_text(text: str) -> Any:
+    import llvmlite.binding as llvm
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+    machine = llvm.Target.from_default_triple().create_target_machine(
+        cpu=llvm.get_host_cpu_name(), features=llvm.get_host_cpu_features().flatten(), opt=2, jit=True)
+    module = llvm.parse_assembly(text)
+    builder = llvm.create_pass_builder(machine, llvm.create_pipeline_tuning_options(speed_level=2))
+    builder.getModulePassManager().run(module, builder)
+    engine = llvm.create_mcjit_compiler(module, machine)
+    engine.finalize_object()
+    return engine
+
+
+class Native:
+    """Entry points of the loaded code, and the process table."""
+
+    def __init__(self) -> None:
+        self._code = load_text(translate(EXPORTED, INTERNAL))
+        self.table = process_table()
+        self.begin = self._entry("begin", ctypes.c_int64, ctypes.py_object, ctypes.py_object)
+        self.proceed = self._entry("proceed", ctypes.c_int64)
+        self.work = self._entry("work", ctypes.c_int64, ctypes.c_int64)
+        self.wake = self._entry("wake", ctypes.c_int64, ctypes.c_int64)
+
+    def address(self, name: str) -> int:
+        """The address of an exported function."""
+        return self._code.get_function_address(name)
+
+    def _entry(self, name: str, *arguments: Any) -> Any:
+        return ctypes.CFUNCTYPE(ctypes.c_int64, *arguments)(self.address(name))
+
+
+@functools.cache
+def native() -> Native:
+    """The one instance of this process."""
+    return Native()
+
+
+def process_table() -> np.ndarray:
+    """The table that every frame points to."""
+    library = ctypes.CDLL(None)
+    table = np.zeros(layout.PROCESS_WORDS, np.int64)
+    table[layout.CLOCK] = _address(library, "clock_gettime")
+    table[layout.CLOCK_ID] = time.CLOCK_MONOTONIC
+    table[layout.MEMCPY] = _address(library, "memcpy")
+    linux = sys.platform == "linux"
+    table[layout.WAIT] = _address(library, "syscall" if linux else "usleep")
+    table[layout.WAIT_KIND] = layout.FUTEX if linux else layout.NAP
+    table[layout.FLOAT_TYPE], table[layout.INT_TYPE] = id(float), id(int)
+    table[layout.ARRAY_TYPE], table[layout.TUPLE_TYPE] = id(np.ndarray), id(tuple)
+    table[layout.INT_LAYOUT] = layout.INT_TAGGED_SIZE if sys.version_info >= (3, 12) else layout.INT_SIGNED_SIZE
+    probe = np.zeros(3)
+    if ctypes.c_int64.from_address(id(probe) + 16).value != probe.ctypes.data:
+        raise WeftError("weft's executor does not know how this Python lays out arrays (a debug or free-threaded build?)")
+    return table
+
+
+def _address(library: ctypes.CDLL, name: str) -> int:
+    return ctypes.cast(getattr(library, name), ctypes.c_void_p).value or 0

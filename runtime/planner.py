@@ -1,0 +1,262 @@
+"""Makes the plan of a fused graph: in which order things run, who lives in whose memory, and which copies are left (`regions.py`)."""
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import fields, is_dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from ..backends.base import KernelCall, KernelCalls
+from ..ir.errors import VerifyError
+from ..ir.graph import Graph, Node, Value
+from ..ir.ops import OPS
+from ..ir.plan import Call, Carry, Cond, Last, Loop, LoopCall, Plan, Space, While
+from ..ir.types import TensorType
+from .buffers import Buffer, Pending, place_in_arena
+from .regions import NONE, Memory, Move, Region
+
+
+def plan_program(graph: Graph, calls: KernelCalls) -> Plan:
+    """The plan of a fused graph whose nodes have the kernel calls `calls`; `graph.notes["writes"]` says which params are written."""
+    memory = Memory(calls)
+    writes: Mapping[int, int] = graph.notes.get("writes", {})
+    inputs = [Buffer(Space.INPUT, i, p.type.nbytes) for i, p in enumerate(graph.params)]
+    new = [j for j in range(len(graph.results)) if j not in writes]
+    outputs = {j: Buffer(Space.OUTPUT, n, graph.results[j].type.nbytes) for n, j in enumerate(new)}
+    targets = [inputs[writes[j]] if j in writes else outputs[j] for j in range(len(graph.results))]
+    region = Lowering(memory, graph)
+    region.bind(inputs, targets, [None] * len(inputs))
+    steps = region.run(targets)
+    arena = place_in_arena(memory.arena)
+    params = tuple(b.slot(region.label(p)) for b, p in zip(inputs, graph.params, strict=True))
+    results = [t.slot(region.label(r)) for t, r in zip(targets, graph.results, strict=True)]
+    constants = [(b.slot(constant_name(b)).placed(), data) for data, b in memory.constants.items()]
+    return Plan(graph.name, tuple(p.type for p in graph.params), tuple(graph.results[j].type for j in new),
+                placed(params), placed(tuple(results)), tuple(constants), 8 * memory.words, arena, placed(tuple(steps)))
+
+
+def placed(record: Any) -> Any:
+    """`record` with every pending slot in it placed."""
+    if isinstance(record, Pending):
+        return record.placed()
+    if isinstance(record, tuple):
+        return tuple(map(placed, record))
+    if is_dataclass(record) and type(record).__module__ == Plan.__module__:
+        return replace(record, **{f.name: placed(getattr(record, f.name)) for f in fields(record) if f.name not in ("node", "code")})
+    return record
+
+
+def aliases_of(graph: Graph, calls: KernelCalls) -> dict[Value, Value]:
+    """The views that need no code because they are the whole of another value's memory, with that value."""
+    roots: dict[Value, Value] = {}
+    for node in graph.nodes:
+        if node.op is OPS.reshape and node not in calls:
+            roots[node.output] = roots.get(node.inputs[0], node.inputs[0])
+    return roots
+
+
+class Lowering(Region):
+    """Lowers the nodes of one region to steps."""
+
+    def __init__(self, memory: Memory, graph: Graph) -> None:
+        super().__init__(memory, graph, aliases_of(graph, memory.calls))
+
+    def run(self, targets: Sequence[Buffer]) -> list[Any]:
+        """The steps that leave every result in its target."""
+        for i, node in enumerate(self.graph.nodes):
+            self.lower(i, node)
+        self.move_all([Move(self.slot(r), t, "a result cannot be computed in the memory where it must end")
+                       for r, t in zip(self.graph.results, targets, strict=True)], None)
+        return self.steps
+
+    def lower(self, i: int, node: Node) -> None:
+        """One node."""
+        if node in self.memory.calls:
+            (self.loop_kernel if node.op is OPS.loop else self.kernels)(i, node)
+        elif node.op is OPS.constant or node.op is OPS.literal:
+            buffer = self.memory.constant(constant_bytes(node))
+            self.names[node.output] = constant_name(buffer)
+            self.settle(node.output, buffer)
+        elif node.op is OPS.loop:
+            self.loop(i, node)
+        elif node.op is OPS.while_loop:
+            self.while_loop(i, node)
+        elif node.op is OPS.cond:
+            self.cond(i, node)
+        elif node.output not in self.aliases:
+            raise VerifyError(f"there is no code for {node.op.name}")
+
+    def place_outputs(self, i: int, node: Node, rules: Mapping[int, tuple[frozenset[int], Sequence[int]]]) -> list[Buffer]:
+        """A buffer for each output of node `i`; `rules` has (allowed, preferred) input numbers by output number."""
+        buffers: list[Buffer] = []
+        for j, output in enumerate(node.outputs):
+            buffers.append(self.choose(i, output, *rules.get(j, (NONE, ())), buffers))
+        return buffers
+
+    def settle_outputs(self, node: Node, buffers: Sequence[Buffer]) -> None:
+        """The outputs of `node` stand in `buffers` now."""
+        for output, buffer in zip(node.outputs, buffers, strict=True):
+            self.settle(output, buffer)
+
+    # Kernels -------------------------------------------------------------------------------------------------------------------
+
+    def prepare(self, i: int, node: Node) -> list[Buffer]:
+        """Buffers for the outputs of a node with kernels; outputs that must share an input's memory hold the input afterwards."""
+        calls = self.memory.calls[node]
+        buffers = self.place_outputs(i, node, {j: sharing(node, calls, o) for j, o in enumerate(node.outputs)})
+        reason = f"{node.op.name} changes a part of a value that is still needed"
+        self.move_all([Move(self.slot(value), buffers[node.outputs.index(output)], reason)
+                       for call in calls for output, value in must_share(call)], node)
+        return buffers
+
+    def kernels(self, i: int, node: Node) -> None:
+        """A node with kernels that run one after another."""
+        buffers = self.prepare(i, node)
+        private: dict[Value, Buffer] = {}
+        for call in self.memory.calls[node]:
+            step = self.call(node, call, buffers, private)
+            self.emit(step, used(step))
+        self.settle_outputs(node, buffers)
+
+    def loop_kernel(self, i: int, node: Node) -> None:
+        """A loop that is one kernel."""
+        buffers = self.prepare(i, node)
+        (call,) = self.memory.calls[node]
+        start, stop = self.slot(node.inputs[0]), self.slot(node.inputs[1])
+        step = self.call(node, call, buffers, {})
+        nonempty = len(node.outputs) > node.attrs["carried"]
+        self.emit(LoopCall(step, start, stop, nonempty, node), [*used(step), start.buffer, stop.buffer])  # type: ignore[arg-type]
+        self.settle_outputs(node, buffers)
+
+    def call(self, node: Node, call: KernelCall, buffers: Sequence[Buffer], private: dict[Value, Buffer]) -> Call:
+        """One kernel call; `private` holds values that pass between the calls of one node."""
+        slots, modes = [], []
+        shared = {k: node.outputs.index(output) for (_, k), (output, _) in zip(call.shared, must_share(call), strict=True)}
+        for position, argument in enumerate(call.arguments):
+            if isinstance(argument, TensorType):
+                slots.append(self.fresh(argument.nbytes).slot("%scratch"))
+                modes.append("s")
+            elif argument in node.outputs:
+                slots.append(buffers[node.outputs.index(argument)].slot(self.label(argument)))
+                modes.append("w")
+            elif position in shared:
+                slots.append(buffers[shared[position]].slot(self.label(argument)))
+                modes.append("r")
+            elif self.find(argument) in self.place:
+                slots.append(self.slot(argument))
+                modes.append("r")
+            else:
+                modes.append("r" if argument in private else "w")
+                buffer = private.setdefault(argument, private.get(argument) or self.fresh(argument.type.nbytes))
+                slots.append(buffer.slot(f"%part{list(private).index(argument)}"))
+        extent = call.extent if isinstance(call.extent, int) else self.slot(call.extent)
+        return Call(call.kernel, tuple(slots), "".join(modes), extent, call.chunk, (*call.in_place, *call.shared), node=node)  # type: ignore[arg-type]
+
+    # Control -------------------------------------------------------------------------------------------------------------------
+
+    def carry_in(self, i: int, node: Node, first: int, carried: int) -> list[Buffer]:
+        """Buffers for the outputs of a loop; those of carried values hold the start values afterwards."""
+        positions = range(first, first + carried)
+        # Other carried start values may stand in a carried buffer: all are moved at once, before the loop begins.
+        buffers = self.place_outputs(i, node, {j: (frozenset(positions), (first + j,)) for j in range(carried)})
+        self.move_all([Move(self.slot(node.inputs[k]), buffer, "the start value of a carried value is still needed, or stands elsewhere")
+                       for k, buffer in zip(positions, buffers, strict=False)], node)
+        return buffers
+
+    def carries(self, node: Node, inner: Region, params: Sequence[Value], first: int, buffers: Sequence[Buffer]) -> tuple[Carry, ...]:
+        """The records of carried values."""
+        return tuple(Carry(b.slot(self.label(start)), inner.label(param), inner.label(following), self.label(output))  # type: ignore[arg-type]
+                     for b, start, param, following, output
+                     in zip(buffers, node.inputs[first:], params, inner.graph.results, node.outputs, strict=False))
+
+    def loop(self, i: int, node: Node) -> None:
+        """A loop whose body is a sequence of steps."""
+        carried, body = node.attrs["carried"], node.regions[0]
+        buffers = self.carry_in(i, node, 2, carried)
+        start, stop, invariants = self.slot(node.inputs[0]), self.slot(node.inputs[1]), node.inputs[2 + carried:]
+        index = self.memory.index()
+        self.memory.enter_loop([start.buffer, stop.buffer, *map(self.at, invariants), *buffers])
+        inner = Lowering(self.memory, body)
+        inner.bind([index, *buffers[:carried], *map(self.at, invariants)], buffers, [None] * (1 + carried) + [*map(self.label, invariants)])
+        steps = inner.run(buffers)
+        self.memory.leave_loop(buffers)
+        self.settle_outputs(node, buffers)
+        lasts = tuple(Last(self.slot(o), (inner.label(r),))  # type: ignore[arg-type]
+                      for o, r in list(zip(node.outputs, body.results, strict=True))[carried:])
+        self.steps.append(Loop(index.slot(inner.label(body.params[0])), start, stop,  # type: ignore[arg-type]
+                               self.carries(node, inner, body.params[1:1 + carried], 2, buffers), lasts, tuple(steps), node))
+
+    def while_loop(self, i: int, node: Node) -> None:
+        """A loop that runs while its condition holds."""
+        carried, (condition, body) = node.attrs["carried"], node.regions
+        buffers, invariants, predicate = self.carry_in(i, node, 0, carried), node.inputs[carried:], self.fresh(1)
+        self.memory.enter_loop([predicate, *map(self.at, invariants), *buffers])
+        bound, outer = [*buffers, *map(self.at, invariants)], [*map(self.label, invariants)]
+        inner = Lowering(self.memory, body)
+        inner.bind(bound, buffers, [None] * carried + outer)
+        test = Lowering(self.memory, condition)
+        test.bind(bound, [predicate], [*map(inner.label, body.params[:carried]), *outer])
+        tests, steps = test.run([predicate]), inner.run(buffers)
+        self.memory.leave_loop(buffers)
+        self.settle_outputs(node, buffers)
+        self.steps.append(While(tuple(tests), predicate.slot(test.label(condition.results[0])),  # type: ignore[arg-type]
+                                self.carries(node, inner, body.params, 0, buffers), tuple(steps), node))
+
+    def cond(self, i: int, node: Node) -> None:
+        """Two branches that leave their results in the same memory."""
+        operands, everything = node.inputs[1:], frozenset(range(len(node.inputs)))
+        rules = {j: (everything, [1 + k for region in node.regions for k, p in enumerate(region.params) if region.results[j] is p])
+                 for j in range(len(node.outputs))}
+        buffers = self.place_outputs(i, node, rules)
+        predicate = self.slot(node.inputs[0])
+        self.memory.tick([predicate.buffer, *map(self.at, operands), *buffers])
+        branches = []
+        for region in node.regions:
+            branch = Lowering(self.memory, region)
+            branch.bind([*map(self.at, operands)], buffers, [*map(self.label, operands)])
+            branches.append((branch, tuple(branch.run(buffers))))
+            self.memory.tick([*map(self.at, operands), *buffers])
+        self.settle_outputs(node, buffers)
+        results = tuple(Last(self.slot(o), tuple(b.label(b.graph.results[j]) for b, _ in branches)) for j, o in enumerate(node.outputs))  # type: ignore[arg-type]
+        self.steps.append(Cond(predicate, branches[0][1], branches[1][1], results, node))  # type: ignore[arg-type]
+
+
+def used(call: Call) -> Iterator[Buffer]:
+    """The buffers that a call uses."""
+    for slot in (*call.arguments, call.extent):
+        if isinstance(slot, Pending):
+            yield slot.buffer
+
+
+def must_share(call: KernelCall) -> list[tuple[Value, Value]]:
+    """(output, input) values of a call that must stand in one memory."""
+    return [(call.arguments[o], call.arguments[k]) for o, k in call.shared]  # type: ignore[misc]
+
+
+def sharing(node: Node, calls: Sequence[KernelCall], output: Value) -> tuple[frozenset[int], list[int]]:
+    """The input numbers that may be read while `output` is written, and those of them whose memory it could take."""
+    allowed, writers = set(range(len(node.inputs))), [n for n, call in enumerate(calls) if output in call.arguments]
+    shared = [value for call in calls for o, value in must_share(call) if o is output]
+    for n, call in enumerate(calls):
+        for position, value in enumerate(call.arguments):
+            pairs = call.shared if shared else call.in_place
+            paired = any(call.arguments[o] is output and k == position for o, k in pairs)
+            if n > writers[0] or (n == writers[0] and not paired):
+                allowed -= {k for k, v in enumerate(node.inputs) if v is value}
+        if not isinstance(call.extent, int):
+            allowed -= {k for k, v in enumerate(node.inputs) if v is call.extent}
+    if node.op is OPS.loop:
+        allowed -= {0, 1}
+    return frozenset(allowed), sorted(allowed)
+
+
+def constant_name(buffer: Buffer) -> str:
+    """The name of a constant's value: equal constants are one."""
+    return f"%constant{buffer.offset // 8}"
+
+
+def constant_bytes(node: Node) -> bytes:
+    """The content of a constant or literal."""
+    values = node.attrs["value"] if node.op is OPS.constant else node.attrs["values"]
+    return np.asarray(values, node.attrs["dtype"].numpy).tobytes()

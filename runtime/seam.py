@@ -1,0 +1,49 @@
+"""The one place from which the runtime loads what is heavy, when it is first needed: the compiler (Numba), the
+loader of object code (llvmlite), BLAS and LAPACK (SciPy). `import weft` loads none of them."""
+from __future__ import annotations
+
+import functools
+import importlib
+from typing import Any
+
+
+@functools.cache
+def compiler() -> Any:
+    """`weft.backends.native.compiler`: kernel sources to object code. Loads Numba, a quarter of a second."""
+    return importlib.import_module("..backends.native.compiler", __package__)
+
+
+@functools.cache
+def loader() -> Any:
+    """`weft.backends.native.loader`: object code into memory. Loads llvmlite's binding, a tenth of a second."""
+    return importlib.import_module("..backends.native.loader", __package__)
+
+
+@functools.cache
+def target() -> Any:
+    """`weft.backends.native.target`: what the machine is. Loads llvmlite's binding."""
+    return importlib.import_module("..backends.native.target", __package__)
+
+
+@functools.cache
+def filelock() -> Any:
+    """`filelock`, needed when something is compiled."""
+    return importlib.import_module("filelock")
+
+
+@functools.cache
+def platformdirs() -> Any:
+    """`platformdirs`, needed when the user names no cache directory."""
+    return importlib.import_module("platformdirs")
+
+
+@functools.cache
+def blas() -> Any:
+    """`scipy.linalg.cython_blas`, whose `__pyx_capi__` holds the addresses of BLAS."""
+    return importlib.import_module("scipy.linalg.cython_blas")
+
+
+@functools.cache
+def lapack() -> Any:
+    """`scipy.linalg.cython_lapack`, whose `__pyx_capi__` holds the addresses of LAPACK."""
+    return importlib.import_module("scipy.linalg.cython_lapack")
