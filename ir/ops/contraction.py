@@ -42,25 +42,21 @@ def _plan(
     x_rank: int, y_rank: int, lhs_batch: Axes, rhs_batch: Axes, lhs_contract: Axes, rhs_contract: Axes
 ) -> Callable[..., Any]:
     """A function (x, y) -> result, chosen once for each arrangement of axes."""
-    batch = tuple(range(len(lhs_batch)))
-    n = len(batch)
-    if lhs_batch == batch == rhs_batch and (x_rank, y_rank, lhs_contract, rhs_contract) == (
-        n + 2,
-        n + 2,
-        (n + 1,),
-        (n,),
-    ):
-        return np.matmul
     x_free, y_free = _free(x_rank, lhs_batch, lhs_contract), _free(y_rank, rhs_batch, rhs_contract)
     x_order, y_order = lhs_batch + x_free + lhs_contract, rhs_batch + rhs_contract + y_free
+    free = len(x_free), len(y_free)
+    if len(lhs_contract) == 1 and (free == (1, 1) or (max(free) <= 1 and not lhs_batch)):  # as NumPy arranges them
+        if x_order == tuple(range(x_rank)) and y_order == tuple(range(y_rank)):
+            return np.matmul
+        return lambda x, y: np.matmul(x.transpose(x_order), y.transpose(y_order))
 
     def product(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-        sizes = tuple(x.shape[k] for k in lhs_batch)
+        batch = tuple(x.shape[k] for k in lhs_batch)
         rows, columns = tuple(x.shape[k] for k in x_free), tuple(y.shape[k] for k in y_free)
         inner = math.prod(x.shape[k] for k in lhs_contract)
-        left = x.transpose(x_order).reshape(sizes + (math.prod(rows), inner))
-        right = y.transpose(y_order).reshape(sizes + (inner, math.prod(columns)))
-        return np.matmul(left, right).reshape(sizes + rows + columns)
+        left = x.transpose(x_order).reshape((*batch, math.prod(rows), inner))
+        right = y.transpose(y_order).reshape((*batch, inner, math.prod(columns)))
+        return np.matmul(left, right).reshape(batch + rows + columns)
 
     return product
 

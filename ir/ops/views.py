@@ -35,6 +35,8 @@ def _infer_broadcast(types: Types, attrs: Attrs) -> TensorType:
 
 def broadcast_array(x: np.ndarray, shape: Axes) -> np.ndarray:
     """`x` with repeated elements, without a copy; much faster than `np.broadcast_to` when `x` is contiguous."""
+    if x.ndim == 0:
+        return np.ndarray(shape, x.dtype, x, 0, (0,) * len(shape))
     if x.flags.c_contiguous and x.size:
         lead = len(shape) - x.ndim
         strides = [0] * lead + [s if n == m else 0 for n, m, s in zip(x.shape, shape[lead:], x.strides, strict=True)]
