@@ -20,7 +20,8 @@ def _infer_pad(types: Sequence[TensorType], attrs: Mapping[str, Any]) -> TensorT
     check_value("pad", attrs["value"], x.dtype)
     if any(n < 0 for n in (*low, *high)):
         raise ShapeError(f"pad: low {low} and high {high} must not be negative")
-    return x.with_shape(tuple(known("pad", n) + a + b if a or b else n for n, a, b in zip(x.shape, low, high, strict=True)))
+    sizes = zip(x.shape, low, high, strict=True)
+    return x.with_shape(tuple(known("pad", n) + a + b if a or b else n for n, a, b in sizes))
 
 
 def _pad(x: np.ndarray, low: Axes, high: Axes, value: float | int | bool) -> np.ndarray:
