@@ -14,6 +14,7 @@ from ..ir.plan import Call, LoopCall, Plan, Routine
 from ..ir.types import TensorType
 from . import layout as at
 from .assemble import Program, assemble
+from .cache import code_cache
 from .check_plan import check_plan
 from .frames import Frame
 from .native import Native, native
@@ -22,6 +23,13 @@ from .threads import State, ensure_workers
 
 Progress = Callable[[int, int], None]
 """Called now and then with (iterations done, iterations in all) of the loop that no other loop surrounds."""
+Resolve = Callable[[Sequence[Any]], Sequence[int]]
+"""Finds or makes the machine code of kernels: their addresses."""
+
+
+def compiled_from(source_of: Callable[[Any], str]) -> Resolve:
+    """Compiles kernels from the sources that `source_of` gives, through the code cache."""
+    return lambda kernels: [code.address for code in code_cache().kernels([source_of(k) for k in kernels])] if kernels else []
 
 
 class Executable:
@@ -32,14 +40,16 @@ class Executable:
     checks everything and returns all results.
     """
 
-    def __init__(self, graph: Graph, calls: KernelCalls, address_of: Callable[[Any], int], verify: bool = False) -> None:
+    def __init__(self, graph: Graph, calls: KernelCalls, resolve: Resolve, verify: bool = False) -> None:
         self.graph = graph
         self.plan: Plan = plan_program(graph, calls)
         if verify:
             check_plan(self.plan)
         self.program: Program = assemble(self.plan)
         self._native: Native = native()
-        addresses = [self._native.address(c.name) if isinstance(c, Routine) else address_of(c) for c in self.program.codes]
+        kernels = [c for c in self.program.codes if not isinstance(c, Routine)]
+        found = dict(zip(kernels, resolve(kernels), strict=True))
+        addresses = [found[c] if c in found else self._native.address(c.name) for c in self.program.codes]
         self._rows = self.program.rows.copy()
         calling = self._rows[:, at.KERNEL] >= 0
         self._rows[calling, at.KERNEL] = np.array([*addresses, 0], np.int64)[self._rows[calling, at.KERNEL]]

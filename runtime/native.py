@@ -6,16 +6,18 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import platform
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ..ir.errors import WeftError
-from . import executor_native, layout, threads_native
-from .lowlevel import translate
+from . import executor_native, layout, lowlevel, seam, threads_native
+from .cache import code_cache
 
 EXPORTED: tuple[Callable[..., int], ...] = (
     executor_native.begin, executor_native.proceed, executor_native.copy_bytes, threads_native.work, threads_native.wake,
@@ -26,25 +28,21 @@ INTERNAL: tuple[Callable[..., int], ...] = (
     threads_native.has_chunks, threads_native.sleep, threads_native.run_alone)
 
 
-def load_text(text: str) -> Any:
-    import llvmlite.binding as llvm
-    llvm.initialize_native_target()
-    llvm.initialize_native_asmprinter()
-    machine = llvm.Target.from_default_triple().create_target_machine(
-        cpu=llvm.get_host_cpu_name(), features=llvm.get_host_cpu_features().flatten(), opt=2, jit=True)
-    module = llvm.parse_assembly(text)
-    builder = llvm.create_pass_builder(machine, llvm.create_pipeline_tuning_options(speed_level=2))
-    builder.getModulePassManager().run(module, builder)
-    engine = llvm.create_mcjit_compiler(module, machine)
-    engine.finalize_object()
-    return engine
+def _sources() -> str:
+    """All that the code depends on, but for the compiler: the text of the modules it is written in."""
+    modules = (executor_native, threads_native, layout, lowlevel)
+    return platform.machine() + "".join(Path(str(m.__file__)).read_text(encoding="utf-8") for m in modules)
+
+
+def _build() -> bytes:
+    return seam.codegen().emit_object(lowlevel.translate(EXPORTED, INTERNAL))
 
 
 class Native:
     """Entry points of the loaded code, and the process table."""
 
     def __init__(self) -> None:
-        self._code = load_text(translate(EXPORTED, INTERNAL))
+        self._code = code_cache().module(_sources(), _build)
         self.table = process_table()
         self.begin = self._entry("begin", ctypes.c_int64, ctypes.py_object, ctypes.py_object)
         self.proceed = self._entry("proceed", ctypes.c_int64)
@@ -53,7 +51,7 @@ class Native:
 
     def address(self, name: str) -> int:
         """The address of an exported function."""
-        return self._code.get_function_address(name)
+        return self._code.address(name)
 
     def _entry(self, name: str, *arguments: Any) -> Any:
         return ctypes.CFUNCTYPE(ctypes.c_int64, *arguments)(self.address(name))

@@ -14,6 +14,12 @@ def compiler() -> Any:
 
 
 @functools.cache
+def codegen() -> Any:
+    """`weft.backends.native.codegen`: LLVM text to object code. Loads llvmlite's binding, not Numba."""
+    return importlib.import_module("..backends.native.codegen", __package__)
+
+
+@functools.cache
 def loader() -> Any:
     """`weft.backends.native.loader`: object code into memory. Loads llvmlite's binding, a tenth of a second."""
     return importlib.import_module("..backends.native.loader", __package__)
