@@ -1,14 +1,13 @@
 """The small abstract arithmetic in which every word of the vocabulary is defined once: `def word(m, x, y): ...`.
 
-A definition takes the arithmetic `m` and values, combines them with Python operators and the methods below, and returns a
-value. It runs against two instances: `llvm_arithmetic.LlvmArithmetic`, where values are registers and operators emit
-instructions, and `plain.NumpyArithmetic`, where values are NumPy arrays. Definitions are branch-free: both sides of every
-`select` are computed, so that LLVM can vectorise them.
+A definition takes the arithmetic `m` and values, combines them with Python operators and the methods below, and
+returns a value. It runs against two instances: `llvm_arithmetic.LlvmArithmetic`, where values are registers and
+operators emit instructions, and `plain.NumpyArithmetic`, where values are NumPy arrays. Definitions are
+branch-free: both sides of every `select` are computed, so that LLVM can vectorise them.
 
-Operators on values: `+ - *` (integers wrap), `/` (floats), unary `-`; `& | ^ ~` on integers and bools; `<< >>` by an amount
-within the width (`>>` follows the sign of the dtype); comparisons, which give bools and are false for NaN (`!=` is true).
-A Python number on one side takes the dtype of the other.
-"""
+Operators on values: `+ - *` (integers wrap), `/` (floats), unary `-`; `& | ^ ~` on integers and bools; `<< >>` by
+an amount within the width (`>>` follows the sign of the dtype); comparisons, which give bools and are false for NaN
+(`!=` is true). A Python number on one side takes the dtype of the other."""
 from __future__ import annotations
 
 from abc import ABC, abstractmethod

@@ -15,7 +15,8 @@ from .target import machine
 ALLOWED = frozenset(
     "memset memcpy memmove fmod fmodf fma fmaf floor floorf ceil ceilf trunc truncf roundeven roundevenf sqrt sqrtf "
     "syscall clock_gettime _GLOBAL_OFFSET_TABLE_".split())
-"""Symbols that generated code may leave to the process: the C library's memory functions, exact mathematics, system calls."""
+"""Symbols that generated code may leave to the process: the C library's memory functions, exact mathematics, system
+calls."""
 
 
 def _pipeline() -> tuple[Any, Any]:

@@ -20,7 +20,8 @@ def compile_kernels(sources: Mapping[str, str]) -> bytes:
     Raises:
         CompileError: a source does not follow the vocabulary; the message holds the source.
     """
-    return _guarded(lambda: codegen.emit_object(*frontend.lower_kernels(sources)), lambda: "\n\n".join(sources.values()))
+    return _guarded(lambda: codegen.emit_object(*frontend.lower_kernels(sources)),
+                    lambda: "\n\n".join(sources.values()))
 
 
 def compile_kernel(source: str, name: str) -> bytes:
@@ -32,9 +33,8 @@ def compile_functions(functions: Mapping[Callable[..., Any], str]) -> bytes:
     """One object with Python functions as C functions of their own names.
 
     Args:
-        functions: function -> signature, such as `i64(i64, f64)`; the words of the vocabulary, the functions themselves and
-            numbers of the function's module can be used by name.
-    """
+        functions: function -> signature, such as `i64(i64, f64)`; the words of the vocabulary, the functions
+            themselves and numbers of the function's module can be used by name."""
     return _guarded(lambda: codegen.emit_object(*frontend.lower_functions(functions)),
                     lambda: "\n\n".join(inspect.getsource(f) for f in functions))
 

@@ -1,4 +1,5 @@
-"""Kernel sources to LLVM text: Numba reads the Python, infers the types and lowers, in the contexts of the kernel language.
+"""Kernel sources to LLVM text: Numba reads the Python, infers the types and lowers, in the contexts of the kernel
+language.
 
 Imports Numba: loaded only when something is compiled.
 """

@@ -1,10 +1,9 @@
 """Gates: how a vectorised loop takes a slow path for the few elements that need one.
 
-A word with a rare path (`sin` of a huge argument) calls `gate.<path>(condition, usual, *arguments)`. While LLVM optimises, the
-gate is only declared, pure, with vector variants that it may use when it vectorises the caller. Afterwards the gates'
-definitions are linked in and inlined: one test of the whole vector and a branch, never taken in practice, to a loop over the
-lanes outside the hot code.
-"""
+A word with a rare path (`sin` of a huge argument) calls `gate.<path>(condition, usual, *arguments)`. While LLVM
+optimises, the gate is only declared, pure, with vector variants that it may use when it vectorises the caller.
+Afterwards the gates' definitions are linked in and inlined: one test of the whole vector and a branch, never taken
+in practice, to a loop over the lanes outside the hot code."""
 from __future__ import annotations
 
 from collections.abc import Iterable

@@ -1,8 +1,8 @@
 """The machine meaning of every word: how Numba types a call of it, and the LLVM instructions that it becomes.
 
-Most elementwise words become a call of an LLVM function whose body `words.py` defines; the module that `frontend.py` writes holds
-those that are used, and LLVM inlines them. The simplest become one instruction at once, which keeps the text short.
-"""
+Most elementwise words become a call of an LLVM function whose body `words.py` defines; the module that
+`frontend.py` writes holds those that are used, and LLVM inlines them. The simplest become one instruction at once,
+which keeps the text short."""
 from __future__ import annotations
 
 import functools
@@ -15,8 +15,8 @@ import llvmlite.ir as llvm
 from numba.core import types
 
 from ...ir.types import BY_SHORT
-from .numba_types import BUFFERS, BYTES, ELEMENTS, LLVM, PAIR, RANGE, RANGE_STATE, VECTORS, Buffers, Intrinsic, Pointer, \
-    Vector, integers, short_of, type_of
+from .numba_types import (BUFFERS, BYTES, ELEMENTS, LLVM, PAIR, RANGE, RANGE_STATE, VECTORS, Buffers, Intrinsic,
+                          Pointer, Vector, integers, short_of, type_of)
 from .system_words import SYSTEM
 from .vocabulary import LANES, WORDS, Word
 
@@ -311,8 +311,8 @@ def _fold(name: str, word: str) -> Intrinsic:
         while count > 1:
             count //= 2
             pairs = zip(lanes[:count], lanes[count:])
-            lanes = [quick(builder, x, y) if quick else call_definition(builder, word, short, (short, short), short, (x, y))
-                     for x, y in pairs]
+            lanes = [quick(builder, *pair) if quick
+                     else call_definition(builder, word, short, (short, short), short, pair) for pair in pairs]
         return lanes[0]
 
     return Intrinsic(name, typed, emit)
@@ -411,12 +411,14 @@ def _emit_next(context: Any, builder: Any, signature: Any, args: Any) -> Any:
 OPERATORS: Mapping[Any, Intrinsic] = {
     operator.add: _operator("add"), operator.sub: _operator("sub"), operator.mul: _operator("mul"),
     operator.truediv: _operator("div"), operator.neg: _operator("neg"), operator.invert: _operator("bitwise_not"),
-    operator.not_: _operator("logical_not"), operator.and_: _operator("bitwise_and"), operator.or_: _operator("bitwise_or"),
-    operator.xor: _operator("bitwise_xor"), operator.lshift: _operator("shift_left"),
-    operator.rshift: _operator("shift_right"), operator.eq: _operator("eq"), operator.ne: _operator("ne"),
-    operator.lt: _operator("lt"), operator.le: _operator("le"), operator.gt: _operator("gt"), operator.ge: _operator("ge"),
+    operator.not_: _operator("logical_not"), operator.and_: _operator("bitwise_and"),
+    operator.or_: _operator("bitwise_or"), operator.xor: _operator("bitwise_xor"),
+    operator.lshift: _operator("shift_left"), operator.rshift: _operator("shift_right"),
+    operator.eq: _operator("eq"), operator.ne: _operator("ne"), operator.lt: _operator("lt"),
+    operator.le: _operator("le"), operator.gt: _operator("gt"), operator.ge: _operator("ge"),
     operator.iadd: _operator("add"), operator.isub: _operator("sub"), operator.imul: _operator("mul"),
-    operator.iand: _operator("bitwise_and"), operator.ior: _operator("bitwise_or"), operator.ixor: _operator("bitwise_xor"),
+    operator.iand: _operator("bitwise_and"), operator.ior: _operator("bitwise_or"),
+    operator.ixor: _operator("bitwise_xor"),
     operator.floordiv: Intrinsic("//", integers(2, types.int64), _emit_floor_divide),
     operator.mod: Intrinsic("%", integers(2, types.int64), _emit_modulus),
     operator.getitem: Intrinsic("getitem", _typed_load, _emit_load),

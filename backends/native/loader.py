@@ -1,6 +1,7 @@
 """Object code into memory: `load_object(bytes) -> CodeHandle`. About a millisecond, and Numba is not needed."""
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Sequence
 from typing import Any
 
@@ -46,3 +47,15 @@ def load_objects(objects: Sequence[bytes]) -> CodeHandle:
 def load_object(data: bytes) -> CodeHandle:
     """Loads one object."""
     return load_objects([data])
+
+
+def call_kernel(address: int, start: int, stop: int, arrays: Sequence[Any]) -> int:
+    """Calls a kernel from Python over contiguous NumPy arrays, which it writes in place; the status word.
+
+    For tests and for a look at one kernel: programs are run by the native executor.
+    """
+    header = (ctypes.c_int64 * 8)()
+    table = (ctypes.c_void_p * (1 + len(arrays)))(ctypes.addressof(header), *(a.ctypes.data for a in arrays))
+    function = ctypes.CFUNCTYPE(None, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p)(address)
+    function(start, stop, ctypes.addressof(table))
+    return header[0]

@@ -1,9 +1,8 @@
 """Numba's typing and lowering contexts cut down to the kernel language.
 
-Numba's own contexts load the typing of Python's and NumPy's whole surface, a third of a second at the first kernel. Kernels are
-made of words alone, so these know nothing else: type inference and lowering are Numba's, what they look up is ours. Values
-never change their type implicitly.
-"""
+Numba's own contexts load the typing of Python's and NumPy's whole surface, a third of a second at the first kernel.
+Kernels are made of words alone, so these know nothing else: type inference and lowering are Numba's, what they look
+up is ours. Values never change their type implicitly."""
 from __future__ import annotations
 
 from collections.abc import Mapping

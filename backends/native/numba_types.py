@@ -17,8 +17,8 @@ from .llvm_arithmetic import TYPES
 from .vocabulary import LANES
 
 ELEMENTS: dict[str, types.Type] = {
-    "bool": types.boolean, "u8": types.uint8, "u32": types.uint32, "u64": types.uint64, "i8": types.int8, "i16": types.int16,
-    "i32": types.int32, "i64": types.int64, "f32": types.float32, "f64": types.float64,
+    "bool": types.boolean, "u8": types.uint8, "u32": types.uint32, "u64": types.uint64, "i8": types.int8,
+    "i16": types.int16, "i32": types.int32, "i64": types.int64, "f32": types.float32, "f64": types.float64,
 }
 """dtype short name -> Numba type of a value."""
 

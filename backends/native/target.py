@@ -1,29 +1,12 @@
-"""The machine that code is generated for, and the lock under which LLVM is used. Imports llvmlite's binding, not Numba."""
+"""The machine that code is generated for, and the lock under which LLVM is used. Imports llvmlite, not Numba."""
 from __future__ import annotations
 
 import functools
-import os
-import threading
 from typing import Any
 
 import llvmlite.binding as llvm
 
-
-class ForkSafeLock:
-    """A reentrant lock that a forked child finds open."""
-
-    def __init__(self) -> None:
-        self._lock = threading.RLock()
-        os.register_at_fork(after_in_child=self._reset)
-
-    def _reset(self) -> None:
-        self._lock = threading.RLock()
-
-    def __enter__(self) -> None:
-        self._lock.acquire()
-
-    def __exit__(self, *error: object) -> None:
-        self._lock.release()
+from .locks import ForkSafeLock
 
 
 LOCK = ForkSafeLock()

@@ -83,7 +83,8 @@ def _memory() -> Iterator[Word]:
 
 def _system() -> Iterator[Word]:
     """What the executor and the thread pool are written with; an address is an i64."""
-    yield Word("memory", "address", "pointer", ALL, "a pointer to memory at an address, which may be anybody's", vector=False)
+    yield Word("memory", "address", "pointer", ALL, "a pointer to memory at an address, perhaps in a buffer",
+               vector=False)
     yield Word("address_of", "pointer", "i64", (), "the address that a pointer holds")
     yield Word("atomic_load", "address", "i64", (), "the i64 there; sequentially consistent, as all atomic words")
     yield Word("atomic_store", "address, value", "none", (), "stores an i64")
@@ -92,7 +93,7 @@ def _system() -> Iterator[Word]:
     yield Word("compare_exchange", "address, expected, value", "i64", (),
                "stores an i64 when the one there is as expected; the former value in any case")
     yield Word("pause", "", "none", (), "a hint to the core that this thread spins")
-    yield Word("futex_wait", "address, expected", "i64", (), "Linux: sleeps while the low 32 bits there are as expected")
+    yield Word("futex_wait", "address, expected", "i64", (), "Linux: sleeps while the 32 bits there are as expected")
     yield Word("futex_wake", "address, count", "i64", (), "Linux: wakes up to `count` threads that sleep there")
     yield Word("clock", "", "i64", (), "nanoseconds of the monotonic clock")
     yield Word("call_kernel", "address, start, stop, buffers", "none", (), "calls a kernel; `buffers` is an address")

@@ -13,6 +13,9 @@ from .arithmetic import Arithmetic, Number
 from .elementary import ELEMENTARY
 
 
+Unary = Callable[[Arithmetic, Number], Number]
+
+
 def _neg(m: Arithmetic, x: Number) -> Number:
     return -x
 
@@ -34,13 +37,13 @@ def _sign(m: Arithmetic, x: Number) -> Number:
     return m.select(m.isnan(x), x, signed) if m.dtype.kind == "float" else signed
 
 
-def _rounding(name: str) -> Callable[[Arithmetic, Number], Number]:
+def _rounding(name: str) -> Unary:
     def definition(m: Arithmetic, x: Number) -> Number:
         return m.unary(name, x) if m.dtype.kind == "float" else x
     return definition
 
 
-def _float_test(floats: Callable[[Arithmetic, Number], Number], integers: bool) -> Callable[[Arithmetic, Number], Number]:
+def _float_test(floats: Unary, integers: bool) -> Unary:
     def definition(m: Arithmetic, x: Number) -> Number:
         return floats(m, x) if m.dtype.kind == "float" else m.const(integers, "bool")
     return definition
