@@ -11,6 +11,8 @@ from ..ir.verify import verify
 from .cse import CommonSubexpressions
 from .dce import DeadCode
 from .fold import Fold
+from .invariant import InvariantMotion
+from .loops import RepeatedLoops
 from .options import Options
 from .simplify import Simplify
 
@@ -32,8 +34,11 @@ AfterPass = Callable[[str, Graph], None]
 CLEAN_UP: tuple[Pass, ...] = (Fold(), Simplify(), CommonSubexpressions(), DeadCode())
 
 PIPELINE: tuple[Pass, ...] = (
+    RepeatedLoops(),        # while the two copies of a differentiated loop still look alike
     DeadCode(),
     *CLEAN_UP,
+    *CLEAN_UP,              # what the first round brought to light
+    InvariantMotion(),
     *CLEAN_UP,
 )
 

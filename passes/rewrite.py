@@ -177,6 +177,10 @@ class Rewriter(Rebuilder):
         outputs = self.settle(self.make_node(op, inputs, attrs))
         return outputs[0] if len(outputs) == 1 else tuple(outputs)
 
+    def control(self, op: Op, inputs: Sequence[Value], attrs: Mapping[str, Any], regions: Sequence[Graph]) -> tuple[Value, ...]:
+        rewritten = [rewrite(region, self.table) for region in regions]
+        return tuple(self.settle(self.make_node(op, inputs, attrs, regions=rewritten)))
+
     def settle(self, node: Node) -> Sequence[Value]:
         """Appends `node`, or what a rule puts in its place; the values that stand for its outputs."""
         for rule in self.table.by_op.get(node.op, ()):

@@ -4,11 +4,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from ..ir.graph import Graph
-from . import rules_arithmetic, rules_reductions, rules_updates, rules_views
+from . import rules_arithmetic, rules_control, rules_reductions, rules_updates, rules_views
 from .options import Options
 from .rewrite import Rule, RuleTable, rewrite
 
-RULES: tuple[Rule, ...] = (*rules_arithmetic.RULES, *rules_views.RULES, *rules_updates.RULES, *rules_reductions.RULES)
+RULES: tuple[Rule, ...] = (*rules_arithmetic.RULES, *rules_views.RULES, *rules_updates.RULES, *rules_reductions.RULES,
+                           *rules_control.RULES)
 
 
 @dataclass(frozen=True)

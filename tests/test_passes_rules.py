@@ -9,7 +9,9 @@ from weft.ir.builder import Builder
 from weft.ir.errors import WeftError
 from weft.ir.graph import Graph
 from weft.ir.interpret import interpret
+from weft.ir.ops import OPS
 from weft.ir.types import TensorType, bool_, float32, float64, int32, int64, uint8
+from weft.ir.verify import verify
 from weft.passes import fold, rules_arithmetic, simplify
 from weft.passes.rewrite import Rule, RuleTable, rewrite, rules
 
@@ -87,7 +89,79 @@ def same_pair(b, x):
     return b.maximum(x, x)
 
 
+def region(*types, results):
+    """A region whose results are made by `results(b, *params)`."""
+    b = Example("region")
+    params = [b.param(t) for t in types]
+    return b.finish(results(b, *params))
+
+
+def loop(b, count, *operands, carried, step):
+    """A loop over [1, 1 + count), or over a runtime count when that is None; `step(b, index, *operands)` gives the body's results."""
+    start = b.index_scalar(1)
+    stop = b.add(start, b.ints()) if count is None else b.index_scalar(1 + count)
+    body = region(TensorType((), int64), *(v.type for v in operands), results=step)
+    return b.control(OPS.loop, (start, stop, *operands), {"carried": carried}, (body,))
+
+
+def while_(b, *operands, carried, step):
+    """Runs while operand 0, an i64[], is below 5."""
+    types = [v.type for v in operands]
+    condition = region(*types, results=lambda r, n, *rest: [r.lt(n, r.index_scalar(5))])
+    return b.control(OPS.while_loop, operands, {"carried": carried}, (condition, region(*types, results=step)))
+
+
+def cond(b, predicate, *operands):
+    types = [v.type for v in operands]
+    then, otherwise = (region(*types, results=lambda r, *xs, f=f: [getattr(r, f)(xs[0], x) for x in xs[1:]]) for f in ("add", "mul"))
+    return b.control(OPS.cond, (predicate, *operands), {}, (then, otherwise))
+
+
+def scaled_sum(b, i, x, y):
+    return [b.add(x, b.mul(y, b.full_like(y, 0.5)))]
+
+
+def same_operand(b):
+    x = b.floats(3)
+    return loop(b, None, b.floats(3), x, b.full((3,), 2, float32), x, carried=1,
+                step=lambda r, i, s, p, q, u: [r.add(r.mul(s, p), r.mul(q, u))])
+
+
+def settled(b):
+    x, zero = b.floats(3), b.full((3,), 0, float32)
+    return loop(b, None, x, zero, b.floats(3), b.floats(3), carried=3,
+                step=lambda r, i, s, z, kept, w: [r.add(r.add(s, z), r.mul(kept, w)), r.full((3,), 0, float32), kept])
+
+
+def settled_while(b):
+    return while_(b, b.ints(), b.floats(3), b.floats(3), carried=3,
+                  step=lambda r, n, s, kept: [r.add(n, r.index_scalar(1)), r.add(s, kept), kept])
+
+
+def twin_slots(b):
+    x = b.floats(3)
+    return loop(b, None, x, x, carried=2, step=lambda r, i, p, q: [r.mul(p, q)] * 2)
+
+
+def known_lasts(b):
+    def step(r, i, s, w):
+        new = r.mul(s, w)
+        return [new, new, w, r.add(new, w)]
+
+    return loop(b, 3, b.floats(3), b.floats(3), carried=1, step=step)
+
+
 EXAMPLES = {
+    "decided cond": [lambda b: cond(b, b.scalar(True, bool_), b.floats(3), b.floats(3)),
+                     lambda b: cond(b, b.scalar(False, bool_), b.floats(3), b.floats(3))],
+    "few iterations": [lambda b: loop(b, 0, b.floats(3), b.floats(3), carried=1, step=scaled_sum),
+                       lambda b: loop(b, 1, b.floats(3), b.floats(3), carried=1, step=scaled_sum)],
+    "needless operands": [same_operand, lambda b: cond(b, b.bools(), b.floats(3), b.full((3,), 1.5, float32)),
+                          lambda b: while_(b, b.ints(), b.literal(values=(1, 2), shape=(2,), dtype=int64), carried=1,
+                                           step=lambda r, n, v: [r.add(n, r.sum(v, dims=(0,)))])],
+    "settled slots": [settled, settled_while],
+    "twins": [twin_slots],
+    "known lasts": [known_lasts],
     "times one": [with_constant("mul", 1), with_constant("mul", 1, first=True)],
     "over one": [with_constant("div", 1)],
     "minus zero": [with_constant("sub", 0)],
@@ -188,7 +262,8 @@ EXAMPLES = {
 
 def graph_of(build) -> Graph:
     b = Example("example")
-    return b.finish([build(b)])
+    made = build(b)
+    return b.finish(made if isinstance(made, tuple) else (made,))
 
 
 def arguments(graph: Graph, seed: int) -> list[np.ndarray]:
@@ -226,9 +301,11 @@ def test_rule(name):
         graph = graph_of(build)
         rewritten = rewrite(graph, RuleTable((RULES[name],)))
         assert rewritten is not graph, f"{name} does not fit\n{graph}"
+        verify(rewritten)
         assert_same(graph, rewritten, RULES[name].ulp)
         everything = rewrite(graph, RuleTable(RULES.values()))
         assert_same(graph, everything, RULES[name].ulp)
+        verify(everything)
         assert rewrite(everything, RuleTable(RULES.values())) is everything
 
 
