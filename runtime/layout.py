@@ -54,7 +54,7 @@ SLICE_INDEX, SLICE_STOP, SLICE_OPEN, SLICE_SIZE = range(4)   # the same for LOOP
 BIND_COUNT, BIND_INTEGERS, BIND_FIRST = range(3)
 
 # Process table: addresses and facts that native code needs of this process.
-CLOCK, CLOCK_ID, MEMCPY, WAIT, WAIT_KIND, FLOAT_TYPE, INT_TYPE, ARRAY_TYPE, TUPLE_TYPE, INT_LAYOUT, POOL = range(11)
+CLOCK, CLOCK_ID, MEMCPY, WAIT, WAIT_KIND, FLOAT_TYPE, INT_TYPE, ARRAY_TYPE, TUPLE_TYPE, INT_LAYOUT, POOL, YIELD = range(12)
 PROCESS_WORDS = 16
 FUTEX, NAP = 0, 1   # WAIT_KIND: WAIT is syscall(2) with futex, or usleep(3)
 INT_SIGNED_SIZE, INT_TAGGED_SIZE = 0, 1   # INT_LAYOUT: CPython to 3.11, from 3.12
@@ -72,6 +72,7 @@ POOL_WORDS = 128
 CHUNK_BITS = 24
 CHUNK_MASK = (1 << CHUNK_BITS) - 1
 SPINS = 2000        # looks of a worker for a job before it sleeps
+YIELDING = 63       # a waiting loop offers its processor to others every so many looks (a power of two, less one)
 
 LOOK_SHORT, LOOK_LONG = 1_000_000, 4_000_000        # ns between two looks at the clock that are aimed at
 SLICE_SHORT, SLICE_LONG = 5_000_000, 20_000_000     # ns of one slice of a loop kernel

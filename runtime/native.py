@@ -25,7 +25,7 @@ EXPORTED: tuple[Callable[..., int], ...] = (
 INTERNAL: tuple[Callable[..., int], ...] = (
     executor_native.clock, executor_native.items, executor_native.bind, executor_native.integer, executor_native.charge,
     executor_native.is_due, executor_native.look, executor_native.tick, executor_native.loop_call, threads_native.claim_and_run,
-    threads_native.has_chunks, threads_native.sleep, threads_native.run_alone)
+    threads_native.has_chunks, threads_native.sleep, threads_native.rest, threads_native.run_alone)
 
 
 def _sources() -> str:
@@ -47,6 +47,7 @@ class Native:
         self.begin = self._entry("begin", ctypes.c_int64, ctypes.py_object, ctypes.py_object)
         self.proceed = self._entry("proceed", ctypes.c_int64)
         self.work = self._entry("work", ctypes.c_int64, ctypes.c_int64)
+        self.run_parallel = self._entry("run_parallel", *[ctypes.c_int64] * 6)
         self.wake = self._entry("wake", ctypes.c_int64, ctypes.c_int64)
 
     def address(self, name: str) -> int:
@@ -70,6 +71,7 @@ def process_table() -> np.ndarray:
     table[layout.CLOCK] = _address(library, "clock_gettime")
     table[layout.CLOCK_ID] = time.CLOCK_MONOTONIC
     table[layout.MEMCPY] = _address(library, "memcpy")
+    table[layout.YIELD] = _address(library, "sched_yield")
     linux = sys.platform == "linux"
     table[layout.WAIT] = _address(library, "syscall" if linux else "usleep")
     table[layout.WAIT_KIND] = layout.FUTEX if linux else layout.NAP

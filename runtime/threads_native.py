@@ -7,7 +7,7 @@ chunk, and is void. As long as a claimed chunk is not DONE its job stays publish
 from __future__ import annotations
 
 from .layout import (CHUNK_BITS, CHUNK_MASK, DONE, EPOCH, FUTEX, JOB, JOB_ARGUMENTS, JOB_CHUNK, JOB_EXTENT, JOB_KERNEL, OWNER, SLEEPERS, SPINS,
-                     STOP, TICKET, WAIT, WAIT_KIND, WORKERS)
+                     STOP, TICKET, WAIT, WAIT_KIND, WORKERS, YIELD, YIELDING)
 from .memory import atomic_add, atomic_load, atomic_store, call, exchange_if, load, pause, store
 
 
@@ -41,8 +41,8 @@ def work(pool, process):
         claim_and_run(pool)
         spins = 0
         while spins < SPINS and not has_chunks(pool) and atomic_load(pool, STOP) == 0:
-            pause()
             spins += 1
+            rest(process, spins)
         if spins == SPINS:
             epoch = atomic_load(pool, EPOCH)
             atomic_add(pool, SLEEPERS, 1)
@@ -50,6 +50,15 @@ def work(pool, process):
                 sleep(pool, process, epoch)
             atomic_add(pool, SLEEPERS, -1)
     atomic_add(pool, WORKERS, -1)
+    return 0
+
+
+def rest(process, spins):
+    """One turn of a waiting loop: now and then another thread may have this processor."""
+    if spins & YIELDING == 0:
+        call(load(process, YIELD))
+    else:
+        pause()
     return 0
 
 
@@ -95,7 +104,9 @@ def run_parallel(pool, process, kernel, arguments, extent, chunk):
     if atomic_load(pool, SLEEPERS) != 0:
         wake(pool, process)
     claim_and_run(pool)
+    spins = 0
     while atomic_load(pool, DONE) < chunks:
-        pause()
+        spins += 1
+        rest(process, spins)
     atomic_store(pool, OWNER, 0)
     return 0
