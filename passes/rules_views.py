@@ -163,6 +163,7 @@ RULES = rules(
     ("whole slice", op("slice", x), _whole_slice),                                              # x[0:n] = x
     ("slice of slice", op("slice", op("slice", x, name="inner")), _slice_of_slice),
     ("slice of broadcast", op("slice", op("broadcast", x)), _slice_of_broadcast),
+    ("stopped gradient", op("stop_gradient", x), lambda x: x),                                  # after differentiation
     ("flip moves nothing", op("flip", x), _flip_moves_nothing),
     ("flip of flip", op("flip", op("flip", x, name="inner")), _flip_of_flip),
     ("strided reshape", op("as_strided", op("reshape", x)), _strided_of_reshape),               # both read row-major order

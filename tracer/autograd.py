@@ -100,7 +100,7 @@ def _own_copy(value: Tensor) -> Tensor:
     if tensor_requires_grad(value) and STATE.grad_enabled:
         return value
     if value._array is None:
-        return EMIT.copy(value) if value._storage.version or value._path else alias_value(value)
+        return alias_value(value)
     return wrap(np.array(value._array, order="C"))
 
 
@@ -247,6 +247,9 @@ def grad_fn(self: Tensor) -> Record | None:
 @method()
 def detach(self: Tensor) -> Tensor:
     """A tensor over the same memory that no gradient flows through."""
+    trace = STATE.trace
+    if trace is not None and trace.region_records and self.dtype.is_floating_point:
+        return trace.new_tensor(trace.stop_gradient(trace.read(self)))
     alias = alias_of(self)
     alias._detached_view = True
     return alias

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Generic, ParamSpec, TypeVar, overload
 
 from ..ir.errors import TraceError
+from ..ir.graph import Graph
 from .capture import Capture
 from .compiled_backward import trace_backward
 from .driver import STAGES, Build
@@ -153,6 +154,13 @@ def trace_program(function: Callable[..., Any], key: Any, leaves: Sequence[Any],
             whole = whole | {need.storage}
 
 
+def trace_graph(function: Callable[..., Any], args: Any, kwargs: Any) -> Graph:
+    """The traced graph of one call, without lowering it."""
+    leaves: list[Any] = []
+    flatten((args, kwargs), leaves)
+    return trace_program(function, None, leaves, args, kwargs).build.traced
+
+
 def shared_storages(leaves: Sequence[Any]) -> set[Storage]:
     """The storages that several argument tensors share with different geometry."""
     seen: dict[Storage, Tensor] = {}
@@ -222,7 +230,7 @@ class Tracing:
         slots = [s for s in trace.slots.values() if s.read]
         return Program(self.key, Build(graph), inputs, [self._source(e) for e in inputs], list(self.capture.guards.values()),
                        [s for s in slots if s.leaf is None], [s for s in slots if s.leaf is not None], structure, outputs, effects,
-                       written, backward, keep, epoch=EPOCH.count)
+                       written, backward, keep, trace.progress, epoch=EPOCH.count)
 
     def _source(self, entry: Lifted | ScalarInput) -> int | SlotLog | None:
         """Where a call finds an input: in an argument leaf, in a slot of one (its `.grad`), or (None) where the trace found it."""

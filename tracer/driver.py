@@ -1,25 +1,113 @@
-"""Takes a traced graph through the stages to something that runs; each stage is kept, so that users can read it."""
+"""Takes a traced graph through the stages to something that runs; each stage is kept, so that users can read it.
+
+    traced -> optimized -> fused -> kernels -> plan -> native executor
+
+Everything that needs a compiler is loaded here, when the first program is built: eager mode never comes this way.
+"""
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 
-from ..ir.graph import Graph
+from ..backends.base import KernelCall
+from ..backends.lower import lower
+from ..backends.numba_source import python_source
+from ..ir.graph import Graph, Node
 from ..ir.interpret import interpret
+from ..passes.fusion import fuse
+from ..passes.options import Options
+from ..passes.pipeline import optimize
+from ..runtime.executable import Executable, compiled_from
+from .explain import explain
 
 STAGES = ("traced", "optimized", "fused", "kernels", "plan")
 
 
+def options_from_environment() -> Options:
+    """The options of a build: `WEFT_DUMP_IR=dir` writes one file a pass, `WEFT_VERIFY=1` checks the IR after each."""
+    return Options(verify=os.environ.get("WEFT_VERIFY") == "1", dump_ir=os.environ.get("WEFT_DUMP_IR") or None)
+
+
 class Build:
-    """One graph at every stage."""
+    """One graph at every stage, and its executable."""
 
-    def __init__(self, traced: Graph) -> None:
+    def __init__(self, traced: Graph, options: Options | None = None) -> None:
         self.traced = traced
+        self.options = options if options is not None else options_from_environment()
+        self.seconds: dict[str, float] = {}
 
-    def run(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """Executes the program."""
-        results = interpret(self.traced, [a.copy() for a in arrays])
-        for result, param in self.traced.notes.get("writes", {}).items():
-            arrays[param][...] = results[result]
-        return [np.array(r) for r in results]
+    @contextmanager
+    def _timed(self, stage: str):
+        start = time.perf_counter()
+        yield
+        self.seconds[stage] = time.perf_counter() - start
+
+    @functools.cached_property
+    def optimized(self) -> Graph:
+        """After the passes."""
+        with self._timed("optimize"):
+            return optimize(self.traced, self.options)
+
+    @functools.cached_property
+    def fused(self) -> Graph:
+        """After fusion: fusion nodes, library calls, control flow."""
+        optimized = self.optimized
+        with self._timed("fuse"):
+            return fuse(optimized)
+
+    @functools.cached_property
+    def calls(self) -> Mapping[Node, tuple[KernelCall, ...]]:
+        """The kernel calls of each node."""
+        fused = self.fused
+        with self._timed("lower"):
+            return lower(fused)
+
+    @functools.cached_property
+    def executable(self) -> Executable:
+        """What runs."""
+        calls = self.calls
+        with self._timed("compile"):
+            return Executable(self.fused, calls, compiled_from(python_source), verify=self.options.verify)
+
+    def run(self, arrays: Sequence[Any], progress: Callable[[int, int], None] | None = None) -> list[np.ndarray]:
+        """Executes the program: new arrays for the results that are not written into an input."""
+        return self.executable.run(arrays, progress)
+
+    def interpreted(self, arrays: Sequence[Any], stage: str = "traced") -> list[np.ndarray]:
+        """All results by the reference interpreter at one of the graph stages; the inputs are left alone."""
+        return interpret(getattr(self, stage), [np.asarray(a) for a in arrays])
+
+    # ---- reading -------------------------------------------------------------------------------------------------------
+
+    def kernels(self) -> list[KernelCall]:
+        """The calls of distinct kernels, in the order of the program."""
+        seen: dict[Any, KernelCall] = {}
+        for calls in self.calls.values():
+            for call in calls:
+                seen.setdefault(call.kernel, call)
+        return list(seen.values())
+
+    def text(self, stage: str) -> str:
+        """One stage as text."""
+        match stage:
+            case "traced" | "optimized" | "fused":
+                return str(getattr(self, stage))
+            case "kernels":
+                return "\n\n".join(str(c.kernel) for c in self.kernels())
+            case "plan":
+                return str(self.executable.plan)
+        raise ValueError(f"no stage is named {stage!r}")
+
+    def source(self) -> str:
+        """The Python source of every kernel."""
+        return "\n\n".join(python_source(c.kernel) for c in self.kernels())
+
+    def explain(self) -> str:
+        """Kernels and what they fused, library calls, copies, memory, time spent per stage."""
+        return explain(self)

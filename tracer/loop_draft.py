@@ -37,7 +37,6 @@ class LoopDraft:
     nodes: list[Any]
     carried: list[Carried]
     loc: Location | None
-    progress: bool = False
     lasts: dict[Value, Value] = field(default_factory=dict)
     """Value of the recorded iteration -> the value after the loop."""
     finals: dict[Value, Value] = field(init=False)

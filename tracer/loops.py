@@ -70,6 +70,7 @@ class _Boundary:
         self.locals = dict(frame.f_locals)
         self.tensors = {name: value for name, value in self.locals.items() if isinstance(value, Tensor)}
         self.held = {name: _held_value(trace, value) for name, value in self.tensors.items()}
+        self.stored = {storage: state.value for storage, state in trace.states.items()}
         self.plain = {name: _snapshot(value) for name, value in self.locals.items() if not isinstance(value, (Tensor,))}
 
 
@@ -91,6 +92,17 @@ def _snapshot(value: Any) -> Any:
         return (dict, tuple((k if isinstance(k, (int, str)) else id(k), v if type(v) in (int, float, bool, str) else type(v))
                             for k, v in value.items()))
     return None
+
+
+def _handed_on(before: _Boundary, after: _Boundary) -> dict[Value, Value]:
+    """Value held by a variable or a storage at one boundary -> what the same one holds at the next."""
+    found: dict[Value, Value] = {}
+    for old, new in ((before.held, after.held), (before.stored, after.stored)):
+        for place, value in old.items():  # type: ignore[attr-defined]
+            now = new.get(place)  # type: ignore[attr-defined]
+            if value is not None and now is not None and now is not value:
+                found.setdefault(value, now)
+    return found
 
 
 class _Capture:
@@ -144,7 +156,7 @@ class _Capture:
         unifier = Unifier(self.indices[-2], self.indices[-1])
         try:
             unifier.segments(a, b)
-            carried = unifier.carried(self._rebound(before_a, before_b, end, unifier))
+            carried = unifier.carried(self._rebound(before_a, before_b, end, unifier), _handed_on(before_a, before_b))
         except Mismatch as mismatch:
             self.reason = str(mismatch)
             return False
@@ -152,7 +164,8 @@ class _Capture:
         del nodes[before_a.position:]
         start = self.trace.constant(first, int64)
         stop = self.stop_value if self.stop_value is not None else self.trace.constant(self.trips, int64)
-        draft = LoopDraft(self.indices[-1], start, stop, b, carried, self.loc, self.progress)
+        draft = LoopDraft(self.indices[-1], start, stop, b, carried, self.loc)
+        self.trace.progress |= self.progress
         nodes.append(draft)
         self._forward(draft, unifier, a)
         self._rebind(draft, before_b, end, frame)
@@ -203,6 +216,7 @@ class _Capture:
         """Gives variables that end an iteration holding another variable's old value (`a, b = b, a`) their value after the loop."""
         currents = {c.current for c in draft.carried}
         changed = False
+        variables = frame.f_locals               # one snapshot: before 3.13 every look makes a new one
         for name, tensor in end.tensors.items():
             value = end.held.get(name)
             if tensor is before_b.tensors.get(name) or value not in currents or value in self.trace.forward:
@@ -210,7 +224,7 @@ class _Capture:
             assert value is not None
             after = self.trace.new_tensor(draft.last(value))
             after._requires_grad = False
-            frame.f_locals[name] = after
+            variables[name] = after
             changed = True
         if changed and sys.version_info < (3, 13):
             ctypes.pythonapi.PyFrame_LocalsToFast(ctypes.py_object(frame), ctypes.c_int(0))

@@ -14,6 +14,7 @@ from .compiled_backward import BackwardProgram, attach_record
 from .dispatch import view
 from .driver import Build
 from .location import error
+from .progress import ProgressBar
 from .scalars import RuntimeScalar
 from .slots import EPOCH, MISSING
 from .storage import Storage
@@ -130,6 +131,7 @@ class Program:
     backward: BackwardProgram | None
     keep: list[Any]
     """Objects whose identity is part of the key."""
+    progress: bool
     epoch: int = -1
 
     # ---- may this program serve the call? --------------------------------------------------------------------------------
@@ -214,7 +216,7 @@ class Program:
         """Executes the program; the output leaves as the function would return them."""
         arrays = [self._array(entry, leaves, source) for entry, source in zip(self.inputs, self.sources, strict=True)]
         saved = self.backward.save(arrays) if self.backward is not None else None
-        results = self.build.run(arrays)
+        results = self.build.run(arrays) if not self.progress else self._run_with_bar(arrays)
         for lifted in self.written:
             self._tensor_at(lifted.position, leaves)._storage.version += 1
         made: dict[int, Tensor] = {}
@@ -224,6 +226,12 @@ class Program:
             wanted = [self._tensor_at(position, leaves) for position in self.backward.wanted]
             attach_record(self.backward, saved, wanted, self.outputs, values)
         return values
+
+    def _run_with_bar(self, arrays: Sequence[Any]) -> list[np.ndarray]:
+        bar = ProgressBar()
+        results = self.build.run(arrays, bar.show)
+        bar.finish()
+        return results
 
     def _tensor_at(self, position: int, leaves: Sequence[Any]) -> Tensor:
         entry = self.inputs[position]
@@ -236,9 +244,9 @@ class Program:
             return entry.tensor
         return leaves[source] if type(source) is int else source.now(leaves)  # type: ignore[union-attr]
 
-    def _array(self, entry: Lifted | ScalarInput, leaves: Sequence[Any], source: int | SlotLog | None) -> np.ndarray:
+    def _array(self, entry: Lifted | ScalarInput, leaves: Sequence[Any], source: int | SlotLog | None) -> Any:
         if type(entry) is ScalarInput:
-            return np.asarray(self._number(entry, leaves, source), entry.param.dtype.numpy)
+            return self._number(entry, leaves, source)
         assert type(entry) is Lifted
         tensor = self._tensor(entry, leaves, source)
         array = tensor._storage.array if entry.whole else tensor._memory()

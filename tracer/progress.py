@@ -14,10 +14,11 @@ class ProgressBar:
 
     def __init__(self) -> None:
         self.started = self.shown = time.monotonic()
+        self.total = 0
 
     def show(self, done: int, total: int) -> None:
         """Draws the bar, unless it was drawn less than 0.1 s ago."""
-        now = time.monotonic()
+        now, self.total = time.monotonic(), total
         if done < total and now - self.shown < 0.1:
             return
         self.shown = now
@@ -26,6 +27,12 @@ class ProgressBar:
         if done >= total:
             sys.stderr.write("\n")
         sys.stderr.flush()
+
+
+    def finish(self) -> None:
+        """Draws the full bar, if any was drawn."""
+        if self.total:
+            self.show(self.total, self.total)
 
 
 def progress_bar(items: Iterable[Any]) -> Iterator[Any]:

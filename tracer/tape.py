@@ -12,8 +12,8 @@ from typing import Any
 
 from ..ir.builder import Builder
 from ..ir.errors import GradientError
-from ..ir.graph import Location, Node, Value
-from ..ir.op import GradientRule, Op
+from ..ir.graph import Graph, Location, Node, Value
+from ..ir.op import GradientRule, Op, Trait
 from ..ir.ops import OPS
 from ..ir.types import DType, Shape, TensorType
 from .location import error, user_location
@@ -96,7 +96,7 @@ class Record:
         self.trace = STATE.trace
         self.retained: dict[int, Any] | None = None
         self.hooks: dict[int, list] | None = None
-        self.regions = ()
+        self.regions: tuple[Graph, ...] = ()
 
     @property
     def inputs(self) -> tuple[Any, ...]:
@@ -212,8 +212,10 @@ def accumulator_of(leaf: Tensor) -> Accumulate:
     return leaf._accumulator
 
 
-def record(op: Op, inputs: Sequence[Tensor], attrs: Mapping[str, Any], outputs: Sequence[Tensor]) -> None:
+def record(op: Op, inputs: Sequence[Tensor], attrs: Mapping[str, Any], outputs: Sequence[Tensor], regions: tuple[Graph, ...] = ()) -> None:
     """Lets the differentiable outputs point to a new record of `op` when an input requires grad."""
+    if STATE.trace is not None and STATE.trace.in_region:
+        return                                      # the region as a whole is recorded, by whoever records regions
     edges = tuple(gradient_edge(t) for t in inputs)
     if isinstance(op.vjp, GradientRule) and op.vjp is GradientRule.ZERO_GRAD or all(e is None for e in edges):
         return
@@ -222,6 +224,7 @@ def record(op: Op, inputs: Sequence[Tensor], attrs: Mapping[str, Any], outputs: 
         return
     entry = Record(op, attrs, edges, f"{op.torch_name or op.name.title().replace('_', '')}Backward0")
     entry.loc = user_location() if STATE.trace is not None else None
+    entry.regions = regions
     _save(entry, inputs, outputs)
     for k, output in enumerate(outputs):
         if floating[k]:
@@ -233,8 +236,10 @@ def _save(entry: Record, inputs: Sequence[Tensor], outputs: Sequence[Tensor]) ->
     types = [t.type_ for t in inputs]
     read_inputs: set[int] = set()
     read_outputs: set[int] = set()
+    if entry.op.has(Trait.CONTROL):
+        read_inputs = set(range(len(inputs)))       # the reverse of a region runs it again
     for i, edge in enumerate(entry.edges):
-        if edge is not None:
+        if edge is not None and not entry.op.has(Trait.CONTROL):
             from_inputs, from_outputs = values_read(entry.op, i, types, entry.attrs)
             read_inputs |= from_inputs
             read_outputs |= from_outputs

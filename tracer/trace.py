@@ -133,6 +133,14 @@ class Trace:
         self.dead: dict[Value, str] = {}
         """Values that no longer exist -> why."""
         self.inputs_order: list[Lifted | ScalarInput] = []
+        self.in_region = False
+        """Whether a branch of cond, or a condition or body of while_loop, is being recorded."""
+        self.region_records = False
+        """Whether the region being recorded may be differentiated, so that `detach` and `no_grad` must leave a trace in it."""
+        self.readers: dict[Value, Tensor] = {}
+        """For regions: value that a storage holds -> a tensor that was read there."""
+        self.progress = False
+        """Whether a loop asked for a progress bar."""
         self.poisoned: list[tuple[int, int, Location | None]] = []
         """Ranges of records (see `tape.next_record`) that were made in iterations of captured loops."""
 
@@ -164,6 +172,8 @@ class Trace:
         """The current value of a tensor."""
         state, path = self.locate(tensor)
         state.value = value = self.resolve(state.value)
+        if self.in_region and (tensor._base is not None or not path):
+            self.readers.setdefault(value, tensor._base or tensor)
         if not path:
             return value
         cache = tensor._cache
@@ -213,7 +223,14 @@ class Trace:
     def emit(self, op: Op, inputs: Sequence[Tensor], attrs: Mapping[str, Any]) -> list[Tensor]:
         """Appends a node; new traced tensors for its outputs."""
         values = tuple(self.read(t) for t in inputs)
-        return [self.new_tensor(v) for v in self.add(op, values, attrs).outputs]
+        outputs = self.add(op, values, attrs).outputs
+        if self.region_records and not STATE.grad_enabled:
+            outputs = tuple(self.stop_gradient(v) for v in outputs)
+        return [self.new_tensor(v) for v in outputs]
+
+    def stop_gradient(self, value: Value) -> Value:
+        """Inside a region, which is differentiated as a graph: the value, through which no gradient flows."""
+        return self.add(OPS.stop_gradient, (value,), {}).output if value.dtype.is_floating_point else value
 
     def add(self, op: Op, values: Sequence[Value], attrs: Mapping[str, Any]) -> Node:
         """Appends a node at the user's line; a type error names that line."""

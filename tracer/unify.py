@@ -5,7 +5,7 @@ The earlier iteration is `a`, the later one `b`. Where both read the same outsid
 """
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ..ir.graph import Value
@@ -89,22 +89,29 @@ class Unifier:
         elif self.pairs.setdefault(v, u) is not u:
             raise Mismatch(f"{describe(where)} reads, from one iteration to the next, one value in place of two")
 
-    def carried(self, extra: Iterable[tuple[Value, Value]] = ()) -> list[Carried]:
-        """The carried values; `extra` are pairs (before `a`, before `b`) that must be carried though no node reads them."""
+    def carried(self, extra: Iterable[tuple[Value, Value]], held: Mapping[Value, Value]) -> list[Carried]:
+        """The carried values.
+
+        Args:
+            extra: pairs (before `a`, before `b`) that must be carried though no node reads them.
+            held: what a variable or storage held before `a` -> what the same one held before `b`; used where a value is handed on
+                through several iterations before it is read.
+        """
         for u, v in extra:
-            if u is not v and v not in self.pairs:
-                self.pairs[v] = u
-        by_initial: dict[Value, list[Value]] = {}
-        for v, u in self.pairs.items():
-            by_initial.setdefault(u, []).append(v)
-        result = []
-        for v, u in self.pairs.items():
+            if u is not v:
+                self.pairs.setdefault(v, u)
+        result, waiting = [], list(self.pairs.items())
+        for v, u in waiting:                # grows: a value handed on needs a slot for each place it passes
             if u.type != v.type:
                 raise Mismatch(f"a value is {u.type} before one iteration and {v.type} before the next")
             if v in self.top:
                 result.append(Carried(u, v, self.match[v]))
                 continue
-            following = by_initial.get(v, [])
+            following = [w for w, initial in self.pairs.items() if initial is v]
+            if not following and v in held and held[v] is not v and held[v] not in self.pairs:
+                following = [held[v]]
+                self.pairs[held[v]] = v
+                waiting.append((held[v], v))
             if len(following) != 1 or v in self.invariant:
                 raise Mismatch("an iteration reads an outside value that the one before it did not read")
             result.append(Carried(u, v, following[0]))

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import IndexRangeError, ShapeError
-from ..op import Trait
+from ..op import ZERO_GRAD, Trait
 from ..types import Axes, Symbol, TensorType, int64
 from .infer import check_axes, check_rank, check_shape, element_count
 from .registry import OPS
@@ -314,4 +314,13 @@ OPS.declare(
     vjp=(_as_strided_rule,),
     traits=[Trait.VIEW],
     torch_name="AsStrided",
+)
+OPS.declare(
+    "stop_gradient",                # a view that shows all of its input, through which no gradient flows
+    infer=lambda types, attrs: types[0],
+    evaluate=lambda x: x.view(),
+    index=lambda indices, x, attrs: list(indices),
+    vjp=ZERO_GRAD,
+    traits=[Trait.VIEW],
+    torch_name="Detach",
 )

@@ -1,0 +1,174 @@
+"""cond, while_loop and scan: control flow that depends on values, as functions over tensors.
+
+In eager mode they are plain Python. In a compiled function they become nodes with regions. The names and signatures are torch's
+(`torch.cond`, `torch.while_loop`); `scan` is JAX's.
+"""
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from ..ir.errors import ShapeError, TraceError
+from ..ir.graph import Node, Value
+from ..ir.ops import OPS
+from ..ir.types import bool_
+from .dispatch import EMIT
+from .location import error, user_location
+from .loops import range as weft_range
+from .regions import Region, record_region
+from .state import STATE
+from .storage import Storage
+from .structure import flatten, unflatten
+from .tape import record
+from .tensor import Tensor
+from .trace import Trace
+
+
+def cond(pred: Tensor | bool, true_fn: Callable[..., Any], false_fn: Callable[..., Any], operands: Sequence[Any] = ()) -> Any:
+    """`true_fn(*operands)` if `pred` else `false_fn(*operands)`; in a compiled function the choice is made when the program runs.
+
+    Args:
+        pred: a bool, or a tensor with one element.
+        true_fn, false_fn: functions of the operands; in a compiled function both must return tensors of the same types.
+        operands: arguments of both.
+
+    Raises:
+        TraceError, ShapeError: the branches return different structures or types.
+    """
+    if STATE.trace is None or not isinstance(pred, Tensor):
+        return true_fn(*operands) if bool(pred) else false_fn(*operands)
+    trace = STATE.trace
+    predicate = EMIT.view_as(EMIT.cast(pred, bool_), ())
+    branches = [record_region(trace, f, operands, f"cond: {name}") for f, name in ((true_fn, "true_fn"), (false_fn, "false_fn"))]
+    _check_same(branches)
+    storages = list(dict.fromkeys(s for branch in branches for s in branch.written))
+    results = [[*branch.result_values, *map(branch.end_value, storages)] for branch in branches]
+    outside: dict[Value, None] = {}
+    for branch, values in zip(branches, results, strict=True):
+        outside |= branch.operands(values)
+    graphs = [branch.graph(name, list(outside), values)
+              for branch, name, values in zip(branches, ("then", "otherwise"), results, strict=True)]
+    inputs = (trace.read(predicate), *outside)
+    node = trace.builder.add_node(OPS.cond, inputs, {}, regions=graphs, loc=user_location())
+    outputs = _outputs(trace, node, [predicate, *_tensors_holding(trace, outside, branches)])
+    count = len(branches[0].result_values)
+    _store(trace, storages, outputs[count:])
+    return unflatten(branches[0].structure, outputs[:count])
+
+
+def while_loop(cond_fn: Callable[..., Any], body_fn: Callable[..., Any], carried_inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    """Calls `body_fn(*carried)` for new carried tensors as long as `cond_fn(*carried)` holds; the last ones (torch.while_loop).
+
+    No gradient flows through it: the number of iterations is not known. In a compiled function the carried tensors keep their types.
+
+    Raises:
+        ShapeError: the body returns other shapes or dtypes than it was given.
+    """
+    state: tuple[Tensor, ...] = tuple(carried_inputs)
+    if STATE.trace is None:
+        while bool(cond_fn(*state)):
+            state = tuple(body_fn(*state))
+        return state
+    return _traced_while(STATE.trace, cond_fn, body_fn, state)
+
+
+def _traced_while(trace: Trace, cond_fn: Callable[..., Any], body_fn: Callable[..., Any], state: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    carried = [trace.new_tensor(trace.read(t)) for t in state]      # storages of their own: the body may write its arguments
+    condition = record_region(trace, cond_fn, carried, "while_loop: cond_fn")
+    body = record_region(trace, lambda *args: tuple(body_fn(*args)), carried, "while_loop: body_fn")
+    before, after = [t.type_ for t in carried], [t.type_ for t in body.results]
+    if before != after:
+        raise error(ShapeError, f"while_loop: the body was given {_types(before)} and returned {_types(after)}: they must be equal")
+    if condition.written:
+        raise error(TraceError, "while_loop: cond_fn writes into a tensor: do that in body_fn")
+    own = {t._storage for t in carried}
+    storages = [s for s in body.written if s not in own]
+    predicate = _predicate(condition)
+    nexts = [*body.result_values, *(body.written[s] for s in storages)]
+    initial = [trace.read(t) for t in carried] + [trace.states[s].value for s in storages]
+    keys = [Value(v.type, v.hint) for v in initial]     # carried values are apart from what they start as
+    for region in (condition, body):
+        inside = [region.inside[t._storage] for t in carried] + [region.inside[s] for s in storages]
+        region.stand_ins |= dict(zip(inside, keys, strict=True))
+    outside = {v: None for r, values in ((condition, [predicate]), (body, nexts)) for v in r.operands(values) if v not in set(keys)}
+    graphs = [condition.graph("condition", [*keys, *outside], [predicate]), body.graph("body", [*keys, *outside], nexts)]
+    node = trace.builder.add_node(OPS.while_loop, (*initial, *outside), {"carried": len(initial)}, regions=graphs, loc=user_location())
+    outputs = _outputs(trace, node, [*state, *_tensors_holding(trace, [*initial[len(state):], *outside], [condition, body])])
+    _store(trace, storages, outputs[len(state):])
+    return tuple(outputs[:len(state)])
+
+
+def _predicate(region: Region) -> Value:
+    """The condition's result, which must be one bool."""
+    if len(region.result_values) != 1 or region.results[0].shape.numel() != 1 or region.results[0].dtype is not bool_:
+        raise error(ShapeError, "while_loop: cond_fn must return one tensor with one bool, got "
+                    f"{_types([t.type_ for t in region.results])}: compare, e.g. `x.sum() > 0`")
+    value = region.result_values[0]
+    if value.shape != ():
+        node = region.trace.builder.make_node(OPS.reshape, (value,), {"shape": ()}, loc=user_location())
+        region.nodes.append(node)
+        return node.output
+    return value
+
+
+def scan(f: Callable[[Any, Any], tuple[Any, Any]], init: Any, xs: Any = None, length: int | None = None) -> tuple[Any, Any]:
+    """`carry, y = f(carry, x)` for each slice `x` of `xs` along axis 0; (the last carry, the `y`s stacked) (jax.lax.scan).
+
+    Args:
+        f: from a carry and a slice to the next carry (same structure) and an output (tensors in tuples, lists or dicts, or None).
+        init: the first carry.
+        xs: tensors with one length along axis 0, in any structure; None with `length`.
+    """
+    leaves: list[Any] = []
+    structure = flatten(xs, leaves)
+    tensors = [x for x in leaves if isinstance(x, Tensor)]
+    steps = length if length is not None else tensors[0].shape[0]
+    if any(t.shape[0] != steps for t in tensors):
+        raise error(ShapeError, f"scan: the lengths along axis 0 differ: {[t.shape[0] for t in tensors]}")
+    carry, stacked, shape = init, None, None
+    for i in weft_range(steps):
+        x = unflatten(structure, [leaf[i] if isinstance(leaf, Tensor) else leaf for leaf in leaves])
+        carry, y = f(carry, x)
+        parts: list[Any] = []
+        shape = flatten(y, parts)
+        if stacked is None:
+            stacked = [EMIT.full((steps, *p.shape), 0, p.dtype) if p is not None else None for p in parts]
+            stacked = [None if s is None else s.clone() for s in stacked]  # type: ignore[attr-defined]
+        for k, part in enumerate(parts):
+            if part is not None:
+                stacked[k][i] = part
+    if stacked is None:
+        raise error(ShapeError, "scan over 0 steps: the outputs' shapes are not known")
+    return carry, unflatten(shape, stacked)
+
+
+# ---- shared --------------------------------------------------------------------------------------------------------------
+
+def _check_same(branches: Sequence[Region]) -> None:
+    a, b = branches
+    types = [[t.type_ for t in r.results] for r in branches]
+    if a.structure != b.structure or types[0] != types[1]:
+        raise error(ShapeError, f"cond: true_fn returns {_types(types[0])} and false_fn {_types(types[1])}: they must be equal")
+
+
+def _types(types: Sequence[Any]) -> str:
+    return f"({', '.join(map(str, types))})"
+
+
+def _tensors_holding(trace: Trace, values: Iterable[Value], regions: Sequence[Region]) -> list[Tensor]:
+    """Tensors for the outside values of regions: those through which they were read, with their gradient edges."""
+    readers = {v: t for region in reversed(regions) for v, t in region.readers.items()}
+    return [readers.get(v) or trace.new_tensor(v) for v in values]
+
+
+def _outputs(trace: Trace, node: Node, inputs: Sequence[Tensor]) -> list[Tensor]:
+    outputs = [trace.new_tensor(v) for v in node.outputs]
+    if STATE.grad_enabled:
+        record(node.op, inputs, node.attrs, outputs, regions=node.regions)
+    return outputs
+
+
+def _store(trace: Trace, storages: Sequence[Storage], values: Sequence[Tensor]) -> None:
+    for storage, value in zip(storages, values, strict=True):
+        trace.states[storage].value = trace.read(value)
+        storage.version += 1

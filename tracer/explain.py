@@ -1,0 +1,54 @@
+"""fn.explain(): what was compiled, in a form for people."""
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ..ir.graph import Graph, Node
+from ..ir.ops import OPS
+
+if TYPE_CHECKING:
+    from .driver import Build
+
+
+def explain(build: Build) -> str:
+    """Kernels and what they fused, library calls, copies, memory, seconds per stage."""
+    plan = build.executable.plan
+    lines = [f"{len(build.kernels())} kernel(s):"]
+    for node, calls in build.calls.items():
+        for call in calls:
+            lines.append(f"  {call.kernel.name}: {_ops(node)}{_place(node)}")
+    library = [n for n in _all_nodes(build.fused) if n.op not in (OPS.fusion, OPS.loop, OPS.cond, OPS.while_loop)]
+    if library:
+        lines.append("library calls:")
+        lines += [f"  {n.op.name} {', '.join(str(v.type) for v in n.inputs)}{_place(n)}" for n in library]
+    copies = [str(copy) for copy in plan.copies]
+    lines.append("copies: " + ("none" if not copies else ""))
+    lines += [f"  {copy}" for copy in copies]
+    lines.append(f"arena: {plan.arena_bytes} bytes")
+    lines.append("seconds: " + ", ".join(f"{stage} {seconds:.3f}" for stage, seconds in build.seconds.items()))
+    return "\n".join(lines)
+
+
+def _all_nodes(graph: Graph) -> list[Node]:
+    found: list[Node] = []
+    for node in graph.nodes:
+        found.append(node)
+        if node.op is not OPS.fusion:
+            for region in node.regions:
+                found += _all_nodes(region)
+    return found
+
+
+def _ops(node: Node) -> str:
+    names: dict[str, int] = {}
+    for inner in node.regions[0].nodes if node.regions else (node,):
+        names[inner.op.name] = names.get(inner.op.name, 0) + 1
+    return ", ".join(name if count == 1 else f"{count} {name}" for name, count in names.items())
+
+
+def _place(node: Node) -> str:
+    inner = node.regions[0].nodes if node.regions else (node,)
+    lines = sorted({(n.loc.file.rsplit("/", 1)[-1], n.loc.line) for n in inner if n.loc is not None})
+    if not lines:
+        return ""
+    return "  # " + ", ".join(f"{file}:{line}" for file, line in lines[:4]) + (" ..." if len(lines) > 4 else "")
