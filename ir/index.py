@@ -136,7 +136,9 @@ class Sum(Index):
             first = self.terms[0][1] < 0 < self.offset
             pieces.insert(0 if first else len(pieces), ("-" if self.offset < 0 else "+", str(abs(self.offset))))
         sign, text = pieces[0]
-        return ("-" if sign == "-" else "") + text + "".join(f" {sign} {text}" for sign, text in pieces[1:])
+        if sign == "-":                                                     # -(a//2), for Python reads -a//2 as (-a)//2
+            text = "-" + (_factor_text(self.terms[0][0]) if self.terms[0][1] == -1 else text)
+        return text + "".join(f" {sign} {text}" for sign, text in pieces[1:])
 
 
 def _term_text(atom: Index, coefficient: int) -> str:
