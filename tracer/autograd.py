@@ -250,9 +250,7 @@ def detach(self: Tensor) -> Tensor:
     trace = STATE.trace
     if trace is not None and trace.region_records and self.dtype.is_floating_point:
         return trace.new_tensor(trace.stop_gradient(trace.read(self)))
-    alias = alias_of(self)
-    alias._detached_view = True
-    return alias
+    return alias_of(self)
 
 
 @method()

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from ..ir.errors import ShapeError, TraceError
-from ..ir.graph import Node, Value
+from ..ir.graph import Value
 from ..ir.ops import OPS
 from ..ir.types import bool_
 from .dispatch import EMIT
@@ -19,7 +19,6 @@ from .regions import Region, record_region
 from .state import STATE
 from .storage import Storage
 from .structure import flatten, unflatten
-from .tape import record
 from .tensor import Tensor
 from .trace import Trace
 
@@ -48,9 +47,7 @@ def cond(pred: Tensor | bool, true_fn: Callable[..., Any], false_fn: Callable[..
         outside |= branch.operands(values)
     graphs = [branch.graph(name, list(outside), values)
               for branch, name, values in zip(branches, ("then", "otherwise"), results, strict=True)]
-    inputs = (trace.read(predicate), *outside)
-    node = trace.builder.add_node(OPS.cond, inputs, {}, regions=graphs, loc=user_location())
-    outputs = _outputs(trace, node, [predicate, *_tensors_holding(trace, outside, branches)])
+    outputs = EMIT.control(OPS.cond, [predicate, *_tensors_holding(trace, outside, branches)], {}, graphs)
     count = len(branches[0].result_values)
     _store(trace, storages, outputs[count:])
     return unflatten(branches[0].structure, outputs[:count])
@@ -92,8 +89,8 @@ def _traced_while(trace: Trace, cond_fn: Callable[..., Any], body_fn: Callable[.
         region.stand_ins |= dict(zip(inside, keys, strict=True))
     outside = {v: None for r, values in ((condition, [predicate]), (body, nexts)) for v in r.operands(values) if v not in set(keys)}
     graphs = [condition.graph("condition", [*keys, *outside], [predicate]), body.graph("body", [*keys, *outside], nexts)]
-    node = trace.builder.add_node(OPS.while_loop, (*initial, *outside), {"carried": len(initial)}, regions=graphs, loc=user_location())
-    outputs = _outputs(trace, node, [*state, *_tensors_holding(trace, [*initial[len(state):], *outside], [condition, body])])
+    inputs = [*state, *_tensors_holding(trace, [*initial[len(state):], *outside], [condition, body])]
+    outputs = EMIT.control(OPS.while_loop, inputs, {"carried": len(initial)}, graphs)
     _store(trace, storages, outputs[len(state):])
     return tuple(outputs[:len(state)])
 
@@ -159,13 +156,6 @@ def _tensors_holding(trace: Trace, values: Iterable[Value], regions: Sequence[Re
     """Tensors for the outside values of regions: those through which they were read, with their gradient edges."""
     readers = {v: t for region in reversed(regions) for v, t in region.readers.items()}
     return [readers.get(v) or trace.new_tensor(v) for v in values]
-
-
-def _outputs(trace: Trace, node: Node, inputs: Sequence[Tensor]) -> list[Tensor]:
-    outputs = [trace.new_tensor(v) for v in node.outputs]
-    if STATE.grad_enabled:
-        record(node.op, inputs, node.attrs, outputs, regions=node.regions)
-    return outputs
 
 
 def _store(trace: Trace, storages: Sequence[Storage], values: Sequence[Tensor]) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 
 from ..ir.emitter import Emitter
 from ..ir.errors import GradientError, TraceError
+from ..ir.graph import Graph
 from ..ir.op import GradientRule, Op
 from .location import error
 from .state import STATE
@@ -69,15 +70,12 @@ def view(op: Op, x: Tensor, attrs: Mapping[str, Any]) -> Tensor:
         if STATE.trace is not None:
             STATE.trace.adopt_view(op, x, attrs, result)
     storage = result._storage_or_none = x._storage
-    if x._detached_view:
-        result._detached_view = True
-    else:
-        result._base = x if x._base is None else x._base
-        result._steps = (*x._steps, (op, attrs))
+    result._base = x if x._base is None else x._base
+    result._steps = (*x._steps, (op, attrs))
+    result._edge_version = storage.version
+    if (x._requires_grad or x._base is not None) and STATE.grad_enabled and tensor_requires_grad(x) and x.dtype.is_floating_point:
+        record(op, (x,), attrs, (result,))
         result._edge_version = storage.version
-        if (x._requires_grad or x._base is not None) and STATE.grad_enabled and tensor_requires_grad(x) and x.dtype.is_floating_point:
-            record(op, (x,), attrs, (result,))
-            result._edge_version = storage.version
     return result
 
 
@@ -148,6 +146,21 @@ class TensorEmitter(Emitter):
 
     def emit(self, op: Op, inputs: Sequence[Tensor], attrs: Mapping[str, Any]) -> Any:
         return apply(op, inputs, attrs)
+
+    def control(self, op: Op, inputs: Sequence[Tensor], attrs: Mapping[str, Any], regions: Sequence[Graph]) -> tuple[Tensor, ...]:
+        trace = STATE.trace
+        if trace is None:
+            return super().control(op, inputs, attrs, regions)
+        outputs = trace.control(op, inputs, attrs, regions)
+        if STATE.grad_enabled:
+            record(op, inputs, attrs, outputs, tuple(regions))
+        return tuple(outputs)
+
+    def constant_value(self, x: Tensor) -> float | int | bool | None:
+        if x._array is not None:
+            return x._array.item() if STATE.trace is None else None
+        assert STATE.trace is not None
+        return STATE.trace.builder.constant_value(STATE.trace.read(x))
 
 
 EMIT = TensorEmitter()

@@ -58,8 +58,6 @@ class Tensor:
     _grad: Tensor | None = None
     _accumulator: Any = None
     _retains_grad: bool = False
-    _detached_view: bool = False
-    """Shares memory with another tensor without being its view for gradients (`detach`)."""
     _frozen: bool = False
     """Memory that must not be written (a read-only NumPy array)."""
     # Traced tensors only.

@@ -228,6 +228,12 @@ class Trace:
             outputs = tuple(self.stop_gradient(v) for v in outputs)
         return [self.new_tensor(v) for v in outputs]
 
+    def control(self, op: Op, inputs: Sequence[Tensor], attrs: Mapping[str, Any], regions: Sequence[Graph]) -> list[Tensor]:
+        """Appends a node with regions; new traced tensors for its outputs."""
+        values = tuple(self.read(t) for t in inputs)
+        node = self.builder.add_node(op, values, attrs, regions=regions, loc=user_location())
+        return [self.new_tensor(v) for v in node.outputs]
+
     def stop_gradient(self, value: Value) -> Value:
         """Inside a region, which is differentiated as a graph: the value, through which no gradient flows."""
         return self.add(OPS.stop_gradient, (value,), {}).output if value.dtype.is_floating_point else value
