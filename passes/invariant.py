@@ -41,7 +41,7 @@ def _move_out(b: Rebuilder, node: Node) -> Node:
     """Emits the invariant work of a loop into `b`; the loop without it, still reading the old graph's values."""
     (body,), carried = node.regions, node.attrs["carried"]
     movable = _movable(body, body.params[1 + carried:], _surely_runs(b, node))
-    worthy = [n for n in movable if _is_worth_it(n, movable)]
+    worthy = _worthy(movable, body.params[1 + carried:])
     if not worthy:
         return node
     moved = {v for n in worthy for v in n.outputs}
@@ -73,22 +73,26 @@ def _movable(body: Graph, invariants: Iterable[Value], surely_runs: bool) -> dic
     return nodes
 
 
-def _is_worth_it(node: Node, movable: Iterable[Node]) -> bool:
+def _worthy(movable: Iterable[Node], invariants: Iterable[Value]) -> list[Node]:
+    """The movable nodes that cost more in every iteration than reading their results back."""
+    behind = {v: {v} for v in invariants}                                  # value -> what is read in memory when it is computed
+    worthy = []
+    for node in movable:
+        sources = set().union(*(behind[v] for v in node.inputs))
+        if _is_worth_it(node, sources):
+            worthy.append(node)
+            behind.update((v, {v}) for v in node.outputs)
+        else:
+            behind[node.output] = sources
+    return worthy
+
+
+def _is_worth_it(node: Node, sources: Iterable[Value]) -> bool:
     if node.op.has(Trait.CONSTANT) or node.op.has(Trait.VIEW):
         return False
     if not node.op.has(Trait.ELEMENTWISE) or node.output.type.nbytes <= SMALL:
         return True
-    producer = {v: n for n in movable for v in n.outputs}
-    return node.output.type.nbytes <= sum(v.type.nbytes for v in {_source(v, producer) for v in node.inputs} - {None})
-
-
-def _source(value: Value, producer: dict[Value, Node]) -> Value | None:
-    """What is read in memory when `value` is: the value behind views; None for constants."""
-    while (node := producer.get(value)) is not None and (node.op.has(Trait.VIEW) or node.op.has(Trait.CONSTANT)):
-        if not node.inputs:
-            return None
-        value = node.inputs[0]
-    return value
+    return node.output.type.nbytes <= sum(v.type.nbytes for v in sources)
 
 
 def _with_sources(worthy: Iterable[Node], movable: dict[Node, None]) -> list[Node]:
