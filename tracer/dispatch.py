@@ -17,7 +17,7 @@ from ..ir.op import GradientRule, Op
 from .location import error
 from .state import STATE
 from .tape import derived_edge, gradient_edge, rebase, record, tensor_requires_grad
-from .tensor import Tensor, wrap
+from .tensor import Step, Tensor, wrap
 
 np.seterr(all="ignore")  # the reference meanings follow IEEE silently, as torch does
 
@@ -69,14 +69,25 @@ def view(op: Op, x: Tensor, attrs: Mapping[str, Any]) -> Tensor:
         result = wrap(op.evaluate(x._array, **attrs))
         if STATE.trace is not None:
             STATE.trace.adopt_view(op, x, attrs, result)
-    storage = result._storage_or_none = x._storage
-    result._base = x if x._base is None else x._base
-    result._steps = (*x._steps, (op, attrs))
-    result._edge_version = storage.version
+    link_view(result, x, ((op, attrs),))
     if (x._requires_grad or x._base is not None) and STATE.grad_enabled and tensor_requires_grad(x) and x.dtype.is_floating_point:
         record(op, (x,), attrs, (result,))
-        result._edge_version = storage.version
+        result._edge_version = result._storage.version
     return result
+
+
+def link_view(result: Tensor, x: Tensor, steps: tuple[Step, ...]) -> None:
+    """Makes `result` a view of `x`: same storage, and for gradients the base and the steps from it.
+
+    A view made under no_grad has no base: no gradient ever flows through it, and writing a tracked value into it is an error.
+    """
+    storage = result._storage_or_none = x._storage
+    if STATE.grad_enabled and not x._made_without_grad:
+        result._base = x if x._base is None else x._base
+        result._steps = (*x._steps, *steps) if x._base is not None else steps
+        result._edge_version = storage.version
+    else:
+        result._made_without_grad = True
 
 
 def check_writable(target: Tensor, op_name: str) -> None:
@@ -135,6 +146,9 @@ def written(target: Tensor, new: Tensor) -> None:
     target._storage.version += 1
     if not tracked:
         return
+    if target._made_without_grad:
+        raise error(GradientError, "A view was created in no_grad mode and is being modified inplace with grad mode enabled: make the view "
+                    "outside no_grad, or write under no_grad")
     if base is not None:
         base._edge_version = base._storage.version
         target._edge_version = target._storage.version

@@ -58,6 +58,8 @@ class Tensor:
     _grad: Tensor | None = None
     _accumulator: Any = None
     _retains_grad: bool = False
+    _made_without_grad: bool = False
+    """A view that was made under no_grad."""
     _frozen: bool = False
     """Memory that must not be written (a read-only NumPy array)."""
     # Traced tensors only.
