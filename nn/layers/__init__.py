@@ -1,0 +1,1 @@
+"""The layers and losses that come with weft, one subject a file."""
