@@ -12,6 +12,7 @@ from ..ir.graph import Graph
 from .capture import Capture
 from .compiled_backward import trace_backward
 from .driver import STAGES, Build
+from .fast_call import MISS, FastCall, fast_call
 from .location import error
 from .program import Harvest, Output, Program
 from .signature import call_key, describe_key
@@ -42,17 +43,25 @@ class CompiledFunction(Generic[P, R]):
         self._programs: dict[Any, list[Program]] = {}
         self._reasons: list[str] = []
         self._last: Program | None = None
+        self._fast: FastCall | None = None
         functools.update_wrapper(self, function)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         if STATE.trace is not None:
             return self._function(*args, **kwargs)
+        fast = self._fast
+        if fast is not None and not kwargs:
+            result = fast(args)
+            if result is not MISS:
+                return result
         leaves: list[Any] = []
         structure = flatten((args, kwargs) if kwargs else args, leaves)
         key = (structure, call_key(leaves))
         program = self._find(key, leaves) or self._compile(key, leaves, args, kwargs)
-        self._last = program
-        return unflatten(program.structure, program.run(leaves))
+        result = program.rebuild(program.run(leaves))
+        if program is not self._last:
+            self._last, self._fast = program, fast_call(program, structure, leaves)
+        return result
 
     def __get__(self, instance: Any, owner: type | None = None) -> Any:
         return self if instance is None else functools.partial(self, instance)
@@ -228,9 +237,11 @@ class Tracing:
             slot.leaf = self.leaf_of.get(id(slot.container))
         keep = [leaf for leaf in self.leaves if not isinstance(leaf, (Tensor, int, float, str))]
         slots = [s for s in trace.slots.values() if s.read]
-        return Program(self.key, Build(graph), inputs, [self._source(e) for e in inputs], list(self.capture.guards.values()),
+        program = Program(self.key, Build(graph), inputs, [self._source(e) for e in inputs], list(self.capture.guards.values()),
                        [s for s in slots if s.leaf is None], [s for s in slots if s.leaf is not None], structure, outputs, effects,
                        written, backward, keep, trace.progress, epoch=EPOCH.count)
+        program.aliases = program.shared_with_captured(self.leaves)
+        return program
 
     def _source(self, entry: Lifted | ScalarInput) -> int | SlotLog | None:
         """Where a call finds an input: in an argument leaf, in a slot of one (its `.grad`), or (None) where the trace found it."""

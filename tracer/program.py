@@ -18,6 +18,7 @@ from .progress import ProgressBar
 from .scalars import RuntimeScalar
 from .slots import EPOCH, MISSING
 from .storage import Storage
+from .structure import unflatten
 from .tape import tensor_requires_grad
 from .tensor import Step, Tensor, wrap
 from .trace import Lifted, ScalarInput, SlotLog, Trace, fingerprint, restore
@@ -133,6 +134,11 @@ class Program:
     """Objects whose identity is part of the key."""
     progress: bool
     epoch: int = -1
+    aliases: tuple[int, ...] = ()
+    """Pairs (leaf, input): argument tensors that share memory with captured ones."""
+
+    def __post_init__(self) -> None:
+        self.captured = [e for e, source in zip(self.inputs, self.sources, strict=True) if type(e) is Lifted and source is None]
 
     # ---- may this program serve the call? --------------------------------------------------------------------------------
 
@@ -150,6 +156,8 @@ class Program:
         for guard in self.guards:
             if not guard.holds():
                 return f"{guard.label} changed"
+        if self.captured and self.shared_with_captured(leaves) != self.aliases:
+            return "an argument shares memory with a captured tensor, or no longer does"
         reason = self._leaf_mismatch(leaves)
         if reason is None and self.epoch != EPOCH.count:
             reason = self._slot_mismatch()
@@ -165,6 +173,15 @@ class Program:
         if entry.at_least is not None and now < entry.at_least:
             return f"the number of iterations `{name}` is {now}, the program needs at least {entry.at_least}"
         return None
+
+    def shared_with_captured(self, leaves: Sequence[Any]) -> tuple[int, ...]:
+        """See `aliases`."""
+        captured = {id(e.tensor._storage): e.position for e in self.captured}
+        found: list[int] = []
+        for k, leaf in enumerate(leaves):
+            if isinstance(leaf, Tensor) and id(leaf._storage) in captured:
+                found += (k, captured[id(leaf._storage)])
+        return tuple(found)
 
     def _leaf_mismatch(self, leaves: Sequence[Any]) -> str | None:
         for entry in self.leaf_slots:
@@ -189,7 +206,7 @@ class Program:
 
     def _rebind(self, replaced: dict[int, Tensor]) -> str | None:
         """Lets captured tensors be the ones that the slots hold now; a reason when those do not fit."""
-        captured = [e for e, source in zip(self.inputs, self.sources, strict=True) if type(e) is Lifted and source is None]
+        captured = self.captured
         held = {id(guard.expected) for guard in self.guards}
         for entry in captured:
             tensor = replaced.get(id(entry.tensor), entry.tensor)
@@ -226,6 +243,10 @@ class Program:
             wanted = [self._tensor_at(position, leaves) for position in self.backward.wanted]
             attach_record(self.backward, saved, wanted, self.outputs, values)
         return values
+
+    def rebuild(self, values: Sequence[Any]) -> Any:
+        """The returned structure with these leaves."""
+        return unflatten(self.structure, values)
 
     def _run_with_bar(self, arrays: Sequence[Any]) -> list[np.ndarray]:
         bar = ProgressBar()
