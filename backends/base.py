@@ -10,6 +10,7 @@ from ..ir.types import TensorType
 
 if TYPE_CHECKING:
     from ..ir.loops import Kernel
+    from ..ir.plan import Routine
 
 
 @dataclass(frozen=True)
@@ -20,8 +21,9 @@ class KernelCall:
     word 0 is the status word), buffers[1 + k] is argument k. Arguments that may not share memory are disjoint.
 
     Attributes:
-        kernel: the loop IR.
-        arguments: the graph's values for the kernel's buffers: inputs, then outputs, then scratch (a TensorType: memory for this call only).
+        kernel: the loop IR, or a routine that the runtime brings.
+        arguments: the graph's values for the kernel's buffers: inputs, then outputs, then scratch (a TensorType: memory for this call
+            only); bytes are constants. A Value that is no input or output of the node passes between the calls of the node.
         extent: what the kernel's `start` and `stop` range over; a Value is an i64[] known only when the program runs.
         chunk: the fixed size of one call, from shapes only; `chunk >= extent` means one serial call.
         in_place: pairs (argument position of an output, of an input) that may share memory when the input dies here.
@@ -29,8 +31,8 @@ class KernelCall:
             (the carried state of a loop kernel); the runtime copies the input there first when it lives on.
     """
 
-    kernel: Kernel
-    arguments: tuple[Value | TensorType, ...]
+    kernel: Kernel | Routine
+    arguments: tuple[Value | TensorType | bytes, ...]
     extent: int | Value
     chunk: int
     in_place: tuple[tuple[int, int], ...] = ()

@@ -57,9 +57,14 @@ class Code(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Routine:
-    """A kernel that the runtime brings itself (`runtime/native.py`): panels of matrix products, copies of views."""
+    """A kernel that the runtime brings itself (`runtime/native.py`): panels of matrix products, copies of views. `note` says of what."""
 
     name: str
+    note: str = ""
+
+
+BLAS_ROUTINES = ("sgemm", "dgemm", "sgemv", "dgemv")
+"""What products call, by their place in the process table."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +72,7 @@ class Call:
     """Calls a kernel over chunks of `[0, extent)`; a Slot is an extent known only at run time.
 
     `modes` has one letter an argument: `r` read, `w` written, `s` scratch. `may_share` has the pairs (written, read argument) that may be
-    the same memory. `note` tells what a routine computes. `node` is the graph node, for messages.
+    the same memory. `node` is the graph node, for messages.
     """
 
     code: Any
@@ -76,14 +81,13 @@ class Call:
     extent: int | Slot
     chunk: int
     may_share: tuple[tuple[int, int], ...] = ()
-    note: str = ""
     node: Any = None
 
     def __str__(self) -> str:
         arguments = ", ".join({"r": "", "w": "*", "s": "~"}[m] + str(a) for a, m in zip(self.arguments, self.modes, strict=True))
         serial = isinstance(self.extent, int) and self.chunk >= self.extent
         over = f"over {self.extent}" + ("" if serial else f" by {self.chunk}")
-        return f"call {self.code.name}({arguments}) {over}" + (f"  {self.note}" if self.note else "")
+        return f"call {self.code.name}({arguments}) {over}" + (f": {self.code.note}" if isinstance(self.code, Routine) else "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,9 +215,10 @@ class Plan:
         return walk(self.steps, 0)
 
     @property
-    def copies(self) -> list[tuple[Copy, int]]:
-        """Every copy with the number of loops around it."""
-        return [(s, depth) for s, depth in self.walk() if isinstance(s, Copy)]
+    def copies(self) -> list[tuple[Copy | Call, int]]:
+        """Every copy with the number of loops around it; the copy of a view is a call of a routine."""
+        return [(s, depth) for s, depth in self.walk() if isinstance(s, Copy)
+                or (isinstance(s, Call) and isinstance(s.code, Routine) and s.code.name == "copy_view")]
 
     def __str__(self) -> str:
         return print_plan(self)

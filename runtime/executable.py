@@ -14,6 +14,7 @@ from ..ir.plan import Call, LoopCall, Plan, Routine
 from ..ir.types import TensorType
 from . import layout as at
 from .assemble import Program, assemble
+from .blas import pin
 from .cache import code_cache
 from .check_plan import check_plan
 from .frames import Frame
@@ -55,6 +56,7 @@ class Executable:
         self._rows[calling, at.KERNEL] = np.array([*addresses, 0], np.int64)[self._rows[calling, at.KERNEL]]
         self._outputs = [(t.shape, t.dtype.numpy) for t in self.plan.outputs]
         self._parallel = self.program.parallel
+        self._pin = pin() if any(isinstance(c, Routine) and c.name in ("gemm", "gemv") for c in self.program.codes) else None
         self._free: list[Frame] = []
 
     def run(self, inputs: Sequence[Any], progress: Progress | None = None) -> list[np.ndarray]:
@@ -66,9 +68,15 @@ class Executable:
             frame = self._new_frame()
         if self._parallel and State.pool is None:
             ensure_workers()
-        code = self._native.begin(frame.address, inputs, outputs)
-        if code != at.FINISHED:
-            self._go_on(frame, code, progress)
+        if self._pin is None:
+            code = self._native.begin(frame.address, inputs, outputs)
+            if code != at.FINISHED:
+                self._go_on(frame, code, progress)
+        else:
+            with self._pin:
+                code = self._native.begin(frame.address, inputs, outputs)
+                if code != at.FINISHED:
+                    self._go_on(frame, code, progress)
         self._free.append(frame)
         return outputs
 

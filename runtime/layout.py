@@ -55,7 +55,8 @@ BIND_COUNT, BIND_INTEGERS, BIND_FIRST = range(3)
 
 # Process table: addresses and facts that native code needs of this process.
 CLOCK, CLOCK_ID, MEMCPY, WAIT, WAIT_KIND, FLOAT_TYPE, INT_TYPE, ARRAY_TYPE, TUPLE_TYPE, INT_LAYOUT, POOL, YIELD = range(12)
-PROCESS_WORDS = 16
+BLAS = 16           # addresses of sgemm, dgemm, sgemv, dgemv from here on; 0 until BLAS is loaded
+PROCESS_WORDS = 24
 FUTEX, NAP = 0, 1   # WAIT_KIND: WAIT is syscall(2) with futex, or usleep(3)
 INT_SIGNED_SIZE, INT_TAGGED_SIZE = 0, 1   # INT_LAYOUT: CPython to 3.11, from 3.12
 

@@ -16,21 +16,22 @@ from typing import Any
 import numpy as np
 
 from ..ir.errors import WeftError
-from . import executor_native, layout, lowlevel, seam, threads_native
+from . import blas_native, executor_native, layout, lowlevel, seam, threads_native
+from .blas import load_blas
 from .cache import code_cache
 
 EXPORTED: tuple[Callable[..., int], ...] = (
     executor_native.begin, executor_native.proceed, executor_native.copy_bytes, threads_native.work, threads_native.wake,
-    threads_native.run_parallel)
+    threads_native.run_parallel, blas_native.gemm, blas_native.gemv, blas_native.copy_view, blas_native.fill_zero)
 INTERNAL: tuple[Callable[..., int], ...] = (
     executor_native.clock, executor_native.items, executor_native.bind, executor_native.integer, executor_native.charge,
     executor_native.is_due, executor_native.look, executor_native.tick, executor_native.loop_call, threads_native.claim_and_run,
-    threads_native.has_chunks, threads_native.sleep, threads_native.rest, threads_native.run_alone)
+    threads_native.has_chunks, threads_native.sleep, threads_native.rest, threads_native.run_alone, blas_native.copy_row)
 
 
 def _sources() -> str:
     """All that the code depends on, but for the compiler: the text of the modules it is written in."""
-    modules = (executor_native, threads_native, layout, lowlevel)
+    modules = (executor_native, threads_native, blas_native, layout, lowlevel)
     return platform.machine() + "".join(Path(str(m.__file__)).read_text(encoding="utf-8") for m in modules)
 
 
@@ -51,7 +52,9 @@ class Native:
         self.wake = self._entry("wake", ctypes.c_int64, ctypes.c_int64)
 
     def address(self, name: str) -> int:
-        """The address of an exported function."""
+        """The address of an exported function; the first product loads BLAS."""
+        if name in ("gemm", "gemv") and not self.table[layout.BLAS]:
+            load_blas(self.table)
         return self._code.address(name)
 
     def _entry(self, name: str, *arguments: Any) -> Any:

@@ -10,6 +10,7 @@ import numpy as np
 from ..backends.base import KernelCall, KernelCalls
 from ..ir.errors import VerifyError
 from ..ir.graph import Graph, Node, Value
+from ..ir.op import Trait
 from ..ir.ops import OPS
 from ..ir.plan import Call, Carry, Cond, Last, Loop, LoopCall, Plan, Space, While
 from ..ir.types import TensorType
@@ -48,10 +49,10 @@ def placed(record: Any) -> Any:
 
 
 def aliases_of(graph: Graph, calls: KernelCalls) -> dict[Value, Value]:
-    """The views that need no code because they are the whole of another value's memory, with that value."""
+    """The views that need no code, with the value whose memory they are; others than `reshape` are read by library calls only."""
     roots: dict[Value, Value] = {}
     for node in graph.nodes:
-        if node.op is OPS.reshape and node not in calls:
+        if node.op.has(Trait.VIEW) and node not in calls:
             roots[node.output] = roots.get(node.inputs[0], node.inputs[0])
     return roots
 
@@ -104,11 +105,28 @@ class Lowering(Region):
     def prepare(self, i: int, node: Node) -> list[Buffer]:
         """Buffers for the outputs of a node with kernels; outputs that must share an input's memory hold the input afterwards."""
         calls = self.memory.calls[node]
-        buffers = self.place_outputs(i, node, {j: sharing(node, calls, o) for j, o in enumerate(node.outputs)})
+        buffers = self.place_outputs(i, node, {j: self.sharing(node, calls, o) for j, o in enumerate(node.outputs)})
         reason = f"{node.op.name} changes a part of a value that is still needed"
         self.move_all([Move(self.slot(value), buffers[node.outputs.index(output)], reason)
                        for call in calls for output, value in must_share(call)], node)
         return buffers
+
+    def sharing(self, node: Node, calls: Sequence[KernelCall], output: Value) -> tuple[frozenset[int], list[int]]:
+        """The input numbers that may be read while `output` is written, and those of them whose memory it could take."""
+        roots = [self.find(v) for v in node.inputs]
+        allowed, writers = set(range(len(roots))), [n for n, call in enumerate(calls) if output in call.arguments]
+        shared = [value for call in calls for o, value in must_share(call) if o is output]
+        for n, call in enumerate(calls):
+            for position, value in enumerate(call.arguments):
+                pairs = call.shared if shared else call.in_place
+                paired = any(call.arguments[o] is output and k == position for o, k in pairs)
+                if isinstance(value, Value) and (n > writers[0] or (n == writers[0] and not paired)):
+                    allowed -= {k for k, root in enumerate(roots) if root is self.find(value)}
+            if isinstance(call.extent, Value):
+                allowed -= {k for k, root in enumerate(roots) if root is self.find(call.extent)}
+        if node.op is OPS.loop:
+            allowed -= {0, 1}
+        return frozenset(allowed), sorted(allowed)
 
     def kernels(self, i: int, node: Node) -> None:
         """A node with kernels that run one after another."""
@@ -137,6 +155,10 @@ class Lowering(Region):
             if isinstance(argument, TensorType):
                 slots.append(self.fresh(argument.nbytes).slot("%scratch"))
                 modes.append("s")
+            elif isinstance(argument, bytes):
+                buffer = self.memory.constant(argument)
+                slots.append(buffer.slot(constant_name(buffer)))
+                modes.append("r")
             elif argument in node.outputs:
                 slots.append(buffers[node.outputs.index(argument)].slot(self.label(argument)))
                 modes.append("w")
@@ -232,23 +254,6 @@ def used(call: Call) -> Iterator[Buffer]:
 def must_share(call: KernelCall) -> list[tuple[Value, Value]]:
     """(output, input) values of a call that must stand in one memory."""
     return [(call.arguments[o], call.arguments[k]) for o, k in call.shared]  # type: ignore[misc]
-
-
-def sharing(node: Node, calls: Sequence[KernelCall], output: Value) -> tuple[frozenset[int], list[int]]:
-    """The input numbers that may be read while `output` is written, and those of them whose memory it could take."""
-    allowed, writers = set(range(len(node.inputs))), [n for n, call in enumerate(calls) if output in call.arguments]
-    shared = [value for call in calls for o, value in must_share(call) if o is output]
-    for n, call in enumerate(calls):
-        for position, value in enumerate(call.arguments):
-            pairs = call.shared if shared else call.in_place
-            paired = any(call.arguments[o] is output and k == position for o, k in pairs)
-            if n > writers[0] or (n == writers[0] and not paired):
-                allowed -= {k for k, v in enumerate(node.inputs) if v is value}
-        if not isinstance(call.extent, int):
-            allowed -= {k for k, v in enumerate(node.inputs) if v is call.extent}
-    if node.op is OPS.loop:
-        allowed -= {0, 1}
-    return frozenset(allowed), sorted(allowed)
 
 
 def constant_name(buffer: Buffer) -> str:
