@@ -1,10 +1,12 @@
-"""Index expressions: integer arithmetic over loop variables with known ranges, put into canonical form as it is written.
+"""Index expressions: integer arithmetic over loop variables with known ranges, put into canonical form as it is
+written.
 
-An expression is an offset plus a sum of atoms times integers; an atom is a variable in [0, size), a floor quotient by a positive
-integer, or a remainder by one. Python's operators build expressions and simplify at once, so two expressions that simplify to the
-same form are equal and hash equally. Views are functions from output to input index expressions (`Op.index`); piecewise ops add a
-`Predicate`. Nothing here knows about graphs or kernels.
+An expression is an offset plus a sum of atoms times integers; an atom is a variable in [0, size), a floor quotient by a
+positive integer, or a remainder by one. Python's operators build expressions and simplify at once, so two expressions
+that simplify to the same form are equal and hash equally. Views are functions from output to input index expressions
+(`Op.index`); piecewise ops add a `Predicate`. Nothing here knows about graphs or kernels.
 """
+
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -68,7 +70,7 @@ class Constant(Index):
         """The value."""
         return self.value
 
-    high = low  # type: ignore[assignment]
+    high = low
 
     def __str__(self) -> str:
         return str(self.value)
@@ -123,7 +125,8 @@ class Remainder(Index):
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Sum(Index):
-    """`offset + coefficient * atom + ...`; terms stand in descending order of coefficients, then by text. Made by operators only."""
+    """`offset + coefficient * atom + ...`; terms stand in descending order of coefficients, then by text. Made by
+    operators only."""
 
     offset: int
     terms: tuple[tuple[Index, int], ...]
@@ -136,7 +139,7 @@ class Sum(Index):
             first = self.terms[0][1] < 0 < self.offset
             pieces.insert(0 if first else len(pieces), ("-" if self.offset < 0 else "+", str(abs(self.offset))))
         sign, text = pieces[0]
-        if sign == "-":                                                     # -(a//2), for Python reads -a//2 as (-a)//2
+        if sign == "-":  # -(a//2), for Python reads -a//2 as (-a)//2
             text = "-" + (_factor_text(self.terms[0][0]) if self.terms[0][1] == -1 else text)
         return text + "".join(f" {sign} {text}" for sign, text in pieces[1:])
 
@@ -157,7 +160,7 @@ def as_index(value: IndexLike) -> Index:
     return value if isinstance(value, Index) else Constant(int(value))
 
 
-# Sums ------------------------------------------------------------------------------------------------------------------------
+# Sums -----------------------------------------------------------------------------------------------------------------
 
 
 def _parts(expression: Index) -> tuple[int, Sequence[tuple[Index, int]]]:
@@ -173,7 +176,8 @@ def _parts(expression: Index) -> tuple[int, Sequence[tuple[Index, int]]]:
 
 def _combine(scaled: Iterable[tuple[Index, int]]) -> Index:
     """The sum of expressions times integers."""
-    offset, terms = 0, {}
+    offset = 0
+    terms: dict[Index, int] = {}
     for expression, factor in scaled:
         more, inner = _parts(expression)
         offset += more * factor
@@ -221,7 +225,7 @@ def _rejoin(terms: dict[Index, int]) -> tuple[Index, int] | None:
     return None
 
 
-# Quotients and remainders ----------------------------------------------------------------------------------------------------
+# Quotients and remainders ---------------------------------------------------------------------------------------------
 
 
 def divide(operand: Index, divisor: int) -> tuple[Index, Index]:
@@ -239,7 +243,8 @@ def divide(operand: Index, divisor: int) -> tuple[Index, Index]:
 
 
 def _take_multiples(operand: Index, divisor: int) -> tuple[Index, Index]:
-    """(whole, rest) with operand == divisor * whole + rest, coefficients of rest under the divisor and 0 <= rest.low < divisor."""
+    """(whole, rest) with operand == divisor * whole + rest, coefficients of rest under the divisor and 0 <= rest.low <
+    divisor."""
     offset, terms = _parts(operand)
     whole, rest = {}, {}
     for atom, c in terms:
@@ -251,7 +256,8 @@ def _take_multiples(operand: Index, divisor: int) -> tuple[Index, Index]:
 
 
 def _separate(rest: Index, divisor: int) -> tuple[int, Index, Index]:
-    """(factor, coarse, fine) with rest == factor * coarse + fine and 0 <= fine < factor, factor a divisor of `divisor`; or factor 1."""
+    """(factor, coarse, fine) with rest == factor * coarse + fine and 0 <= fine < factor, factor a divisor of `divisor`;
+    or factor 1."""
     offset, terms = _parts(rest)
     for factor in sorted({gcd(c, divisor) for _, c in terms} - {1}, reverse=True):
         fine = _build(offset, {atom: c for atom, c in terms if c % factor})
@@ -264,9 +270,9 @@ def _separate(rest: Index, divisor: int) -> tuple[int, Index, Index]:
 
 def _quotient(operand: Index, divisor: int) -> Index:
     match operand:
-        case Quotient(operand=inner, divisor=first):                        # x // a // b == x // (a*b)
+        case Quotient(operand=inner, divisor=first):  # x // a // b == x // (a*b)
             return inner // (first * divisor)
-        case Remainder(operand=inner, divisor=first) if first % divisor == 0:   # x % (a*b) // b == x//b % a
+        case Remainder(operand=inner, divisor=first) if first % divisor == 0:  # x % (a*b) // b == x//b % a
             return (inner // divisor) % (first // divisor)
     return Quotient(operand, divisor, operand.low // divisor, operand.high // divisor)
 
@@ -274,12 +280,15 @@ def _quotient(operand: Index, divisor: int) -> Index:
 def _remainder(operand: Index, divisor: int) -> Index:
     offset, terms = _parts(operand)
     opened = {atom: c for atom, c in terms if isinstance(atom, Remainder) and c * atom.divisor % divisor == 0}
-    if opened:                                                              # c * (x % a) == c * x modulo any divisor of c*a
-        return _combine(((atom.operand if atom in opened else atom), c) for atom, c in (*terms, (Constant(offset), 1))) % divisor
+    if opened:  # c * (x % a) == c * x modulo any divisor of c*a
+        return (
+            _combine(((atom.operand if atom in opened else atom), c) for atom, c in (*terms, (Constant(offset), 1)))
+            % divisor
+        )
     return Remainder(operand, divisor, 0, divisor - 1)
 
 
-# Questions and changes -------------------------------------------------------------------------------------------------------
+# Questions and changes ------------------------------------------------------------------------------------------------
 
 
 def evaluate(expression: IndexLike, values: Mapping[Variable, Any]) -> Any:
@@ -341,7 +350,7 @@ def variables(shape: Sequence[Dim], prefix: str = "i") -> tuple[Variable, ...]:
 def row_major_strides(shape: Sequence[int]) -> tuple[int, ...]:
     """Elements to step per axis in a contiguous buffer; an empty axis counts as one of size 1."""
     sizes = [max(size, 1) for size in shape]
-    return tuple(prod(sizes[k + 1:]) for k in range(len(sizes)))
+    return tuple(prod(sizes[k + 1 :]) for k in range(len(sizes)))
 
 
 def flatten(indices: Sequence[IndexLike], shape: Sequence[int]) -> Index:
@@ -359,10 +368,13 @@ def unflatten(position: IndexLike, shape: Sequence[int]) -> tuple[Index, ...]:
     return tuple(indices)
 
 
-def compose(views: Sequence[tuple[Any, TensorType, Mapping[str, Any]]], indices: Sequence[IndexLike]) -> tuple[Index, ...]:
+def compose(
+    views: Sequence[tuple[Any, TensorType, Mapping[str, Any]]], indices: Sequence[IndexLike]
+) -> tuple[Index, ...]:
     """The indices that a chain of views reads.
 
-    `views` are (op, type of its input, attrs), in the order in which they are applied; `indices` index the result of the last one.
+    `views` are (op, type of its input, attrs), in the order in which they are applied; `indices` index the result of
+    the last one.
     """
     current: Sequence[IndexLike] = indices
     for op, type, attrs in reversed(views):
@@ -370,7 +382,7 @@ def compose(views: Sequence[tuple[Any, TensorType, Mapping[str, Any]]], indices:
     return tuple(as_index(i) for i in current)
 
 
-# Predicates ------------------------------------------------------------------------------------------------------------------
+# Predicates -----------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -449,7 +461,7 @@ def within(expression: IndexLike, low: int, high: int) -> Predicate:
     first, last = low - offset, high - 1 - offset
     if factor < 0:
         first, last, factor = -last, -first, -factor
-    first, last = -(-first // factor), last // factor                      # the integers that factor * reduced may be between
+    first, last = -(-first // factor), last // factor  # the integers that factor * reduced may be between
     if first <= reduced.low and reduced.high <= last:
         return ALWAYS
     if last < reduced.low or reduced.high < first or last < first:

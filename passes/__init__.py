@@ -1,1 +1,1 @@
-"""Graph to graph: differentiation, simplification, and the pipeline that orders the passes. Nothing here knows about kernels."""
+"""Graph to graph: differentiation, optimization, and the pipeline that orders it. Nothing here knows about kernels."""

@@ -1,4 +1,5 @@
 """Common subexpressions: nodes that surely compute the same become one."""
+
 from __future__ import annotations
 
 from collections.abc import Hashable

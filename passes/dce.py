@@ -2,6 +2,7 @@
 
 Every op is pure, so a dead node has no effect. A dead node with an index out of range therefore raises no error.
 """
+
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
@@ -33,7 +34,11 @@ def live_part(graph: Graph, results: Sequence[Value]) -> Graph:
             kept.append(node)
     kept.reverse()
     unchanged = len(kept) == len(graph.nodes) and all(a is b for a, b in zip(kept, graph.nodes, strict=True))
-    if unchanged and len(results) == len(graph.results) and all(a is b for a, b in zip(results, graph.results, strict=True)):
+    if (
+        unchanged
+        and len(results) == len(graph.results)
+        and all(a is b for a, b in zip(results, graph.results, strict=True))
+    ):
         return graph
     return Graph(graph.name, graph.params, tuple(kept), tuple(results), graph.notes)
 
@@ -52,7 +57,9 @@ def _with_params(graph: Graph, params: Sequence[Value]) -> Graph:
     return graph if same else Graph(graph.name, tuple(params), graph.nodes, graph.results, graph.notes)
 
 
-def _changed(node: Node, inputs: Sequence[Value], outputs: Sequence[Value], attrs: dict, regions: Sequence[Graph]) -> Node:
+def _changed(
+    node: Node, inputs: Sequence[Value], outputs: Sequence[Value], attrs: dict, regions: Sequence[Graph]
+) -> Node:
     same_regions = all(a is b for a, b in zip(regions, node.regions, strict=True))
     if same_regions and len(inputs) == len(node.inputs) and len(outputs) == len(node.outputs):
         return node
@@ -92,8 +99,13 @@ def trim_while(node: Node, live: set[Value]) -> Node:
             break
         slots = grown
     operands = [*sorted(slots), *(k for k in range(carried, len(node.inputs)) if k in needed or body.params[k] in used)]
-    regions = (_with_params(tested, _pick(tested.params, operands)), _with_params(trimmed, _pick(body.params, operands)))
-    return _changed(node, _pick(node.inputs, operands), _pick(node.outputs, sorted(slots)), {"carried": len(slots)}, regions)
+    regions = (
+        _with_params(tested, _pick(tested.params, operands)),
+        _with_params(trimmed, _pick(body.params, operands)),
+    )
+    return _changed(
+        node, _pick(node.inputs, operands), _pick(node.outputs, sorted(slots)), {"carried": len(slots)}, regions
+    )
 
 
 def trim_cond(node: Node, live: set[Value]) -> Node:
@@ -101,7 +113,9 @@ def trim_cond(node: Node, live: set[Value]) -> Node:
     kept = [k for k, v in enumerate(node.outputs) if v in live]
     branches = [live_part(branch, _pick(branch.results, kept)) for branch in node.regions]
     used = [used_values(branch) for branch in branches]
-    operands = [k for k in range(len(node.inputs) - 1) if any(b.params[k] in u for b, u in zip(branches, used, strict=True))]
+    operands = [
+        k for k in range(len(node.inputs) - 1) if any(b.params[k] in u for b, u in zip(branches, used, strict=True))
+    ]
     regions = [_with_params(branch, _pick(branch.params, operands)) for branch in branches]
     inputs = (node.inputs[0], *(node.inputs[1 + k] for k in operands))
     return _changed(node, inputs, _pick(node.outputs, kept), {}, regions)

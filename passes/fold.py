@@ -1,4 +1,5 @@
 """Constant folding: nodes whose inputs are all known become constants, by the ops' own reference meaning."""
+
 from __future__ import annotations
 
 from dataclasses import dataclass, field
@@ -6,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from ..ir.emitter import Emitter
 from ..ir.errors import WeftError
 from ..ir.graph import Graph, Node, Value
 from ..ir.op import Trait
@@ -26,11 +28,11 @@ def known_array(b: Rewriter, value: Value) -> np.ndarray | None:
     if node is None or not small:
         return None
     if value in b.numbers:
-        return np.full(value.shape, b.numbers[value], value.dtype.numpy)
+        return np.full(value.type.sizes, b.numbers[value], value.dtype.numpy)
     return node.op.evaluate(**node.attrs) if node.op.has(Trait.CONSTANT) else None
 
 
-def emit_array(b: Rewriter, array: np.ndarray) -> Value:
+def emit_array(b: Emitter, array: np.ndarray) -> Value:
     """A small array as a constant or a literal."""
     dtype, elements = BY_NUMPY[array.dtype], array.reshape(-1)
     if elements.size and all(same_number(e, elements[0]) for e in elements):
@@ -58,9 +60,14 @@ def _elementwise_of_numbers(b: Rewriter, node: Node) -> Value | None:
 
 def _small(b: Rewriter, node: Node) -> Value | None:
     if node.op.has(Trait.VIEW) and node.inputs[0] in b.numbers:
-        return None                                                        # already the simplest form
+        return None  # already the simplest form
     arrays = [known_array(b, v) for v in node.inputs]
-    if any(a is None for a in arrays) or len(node.outputs) != 1 or node.regions or node.output.type.size > LITERAL_LIMIT:
+    if (
+        any(a is None for a in arrays)
+        or len(node.outputs) != 1
+        or node.regions
+        or node.output.type.size > LITERAL_LIMIT
+    ):
         return None
     result = _evaluate(node, arrays)
     return None if result is None else emit_array(b, result)
@@ -70,7 +77,7 @@ def _reduction_of_number(b: Rewriter, node: Node) -> Value | None:
     (value,) = node.inputs
     if value not in b.numbers or not all(isinstance(d, int) for d in value.shape) or value.type.size > REDUCED_LIMIT:
         return None
-    result = _evaluate(node, [np.broadcast_to(b.numbers[value], value.shape)])
+    result = _evaluate(node, [np.broadcast_to(b.numbers[value], value.type.sizes)])
     if result is None or not result.size:
         return None
     first = result.reshape(-1)[0]

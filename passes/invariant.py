@@ -1,4 +1,5 @@
-"""Loop-invariant motion: what every iteration of a `loop` computes anew from invariants alone is computed once, before the loop."""
+"""Loop-invariant motion: what every iteration of a `loop` would compute anew is computed once, before the loop."""
+
 from __future__ import annotations
 
 from collections.abc import Iterable
@@ -18,8 +19,9 @@ SMALL = 4096
 class InvariantMotion:
     """Moves invariant work out of loops, inner loops first. Meaning unchanged to the bit: every op is pure.
 
-    Constants and views stay, since they cost nothing. Nodes that can fail move only out of a loop that surely runs, and elementwise
-    nodes only when their result takes no more memory than what they read: a fused kernel computes them faster than it loads them.
+    Constants and views stay, since they cost nothing. Nodes that can fail move only out of a loop that surely runs, and
+    elementwise nodes only when their result takes no more memory than what they read: a fused kernel computes them
+    faster than it loads them.
     """
 
     name: str = field(default="invariant", init=False)
@@ -40,8 +42,8 @@ class InvariantMotion:
 def _move_out(b: Rebuilder, node: Node) -> Node:
     """Emits the invariant work of a loop into `b`; the loop without it, still reading the old graph's values."""
     (body,), carried = node.regions, node.attrs["carried"]
-    movable = _movable(body, body.params[1 + carried:], _surely_runs(b, node))
-    worthy = _worthy(movable, body.params[1 + carried:])
+    movable = _movable(body, body.params[1 + carried :], _surely_runs(b, node))
+    worthy = _worthy(movable, body.params[1 + carried :])
     if not worthy:
         return node
     moved = {v for n in worthy for v in n.outputs}
@@ -64,7 +66,8 @@ def _surely_runs(b: Rebuilder, node: Node) -> bool:
 
 def _movable(body: Graph, invariants: Iterable[Value], surely_runs: bool) -> dict[Node, None]:
     """The nodes that depend on nothing but invariants and may run before the loop, in order."""
-    known, nodes = set(invariants), {}
+    known = set(invariants)
+    nodes: dict[Node, None] = {}
     for node in body.nodes:
         may_fail = node.op.has(Trait.INDEXED) or node.op.has(Trait.CONTROL)
         if all(v in known for v in node.inputs) and (surely_runs or not may_fail):
@@ -75,7 +78,7 @@ def _movable(body: Graph, invariants: Iterable[Value], surely_runs: bool) -> dic
 
 def _worthy(movable: Iterable[Node], invariants: Iterable[Value]) -> list[Node]:
     """The movable nodes that cost more in every iteration than reading their results back."""
-    behind = {v: {v} for v in invariants}                                  # value -> what is read in memory when it is computed
+    behind = {v: {v} for v in invariants}  # value -> what is read in memory when it is computed
     worthy = []
     for node in movable:
         sources = set().union(*(behind[v] for v in node.inputs))

@@ -2,6 +2,7 @@
 
 Such pairs come from differentiation, which emits a loop again with buffers for what its reverse needs.
 """
+
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Sequence
@@ -17,7 +18,7 @@ from .options import Options
 
 @dataclass(frozen=True)
 class RepeatedLoops:
-    """Merges a loop with a later one that carries the same values first and computes the same from them. Unchanged to the bit."""
+    """Merges a loop with a later one that carries the same values first and computes the same from them, to the bit."""
 
     name: str = field(default="repeated-loops", init=False)
 
@@ -40,7 +41,7 @@ class RepeatedLoops:
 def _merge_one(graph: Graph) -> Graph | None:
     loops = [k for k, node in enumerate(graph.nodes) if node.op is OPS.loop]
     for position, i in enumerate(loops):
-        for j in loops[position + 1:]:
+        for j in loops[position + 1 :]:
             merged = _merge(graph, i, j)
             if merged is not None:
                 return merged
@@ -81,9 +82,11 @@ def _sources(graph: Graph, i: int, j: int) -> list[int] | None:
 
 
 def _replacements(first: Node, second: Node) -> tuple[Node, Sequence[Value]] | None:
-    """(`second`, with more `lasts` where needed; which of its outputs stand for those of `first`), or None when they differ."""
+    """(`second` with more `lasts` if needed; its outputs that stand for those of `first`), or None if they differ."""
     carried, more = first.attrs["carried"], second.attrs["carried"]
-    if carried > more or any(a is not z for a, z in zip(first.inputs[:2 + carried], second.inputs[:2 + carried], strict=True)):
+    if carried > more or any(
+        a is not z for a, z in zip(first.inputs[: 2 + carried], second.inputs[: 2 + carried], strict=True)
+    ):
         return None
     numbers: dict[Hashable, int] = {}
     a, z = _numbered(first, numbers), _numbered(second, numbers)
@@ -109,13 +112,13 @@ def _replacements(first: Node, second: Node) -> tuple[Node, Sequence[Value]] | N
 
 
 def _numbered(loop: Node, numbers: dict[Hashable, int]) -> dict[Value, int]:
-    """A number for each value of the body; equal numbers are surely equal values, supposing that the values carried in are."""
+    """A number for each value of the body; equal numbers are equal values, supposing that the values carried in are."""
     (body,), carried = loop.regions, loop.attrs["carried"]
 
     def number(key: Hashable) -> int:
         return numbers.setdefault(key, len(numbers))
 
-    keys: Iterable[Hashable] = ("index", *range(carried), *map(id, loop.inputs[2 + carried:]))
+    keys: Iterable[Hashable] = ("index", *range(carried), *map(id, loop.inputs[2 + carried :]))
     known = {param: number(key) for param, key in zip(body.params, keys, strict=True)}
     for node in body.nodes:
         inputs = [known[v] for v in node.inputs]

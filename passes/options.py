@@ -1,4 +1,5 @@
 """The options of the passes, in one record that is passed down."""
+
 from __future__ import annotations
 
 from dataclasses import dataclass

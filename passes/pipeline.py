@@ -1,4 +1,5 @@
 """The order of the passes, and the running of them: `optimize` takes a traced graph to an optimized one."""
+
 from __future__ import annotations
 
 import hashlib
@@ -34,22 +35,27 @@ AfterPass = Callable[[str, Graph], None]
 CLEAN_UP: tuple[Pass, ...] = (Fold(), Simplify(), CommonSubexpressions(), DeadCode())
 
 PIPELINE: tuple[Pass, ...] = (
-    RepeatedLoops(),        # while the two copies of a differentiated loop still look alike
+    RepeatedLoops(),  # while the two copies of a differentiated loop still look alike
     DeadCode(),
     *CLEAN_UP,
-    *CLEAN_UP,              # what the first round brought to light
+    *CLEAN_UP,  # what the first round brought to light
     InvariantMotion(),
     *CLEAN_UP,
 )
 
 
-def optimize(graph: Graph, options: Options = Options(), after: AfterPass | None = None) -> Graph:
+DEFAULT = Options()
+
+
+def optimize(graph: Graph, options: Options = DEFAULT, after: AfterPass | None = None) -> Graph:
     """The optimized graph; the results mean the same."""
     return run_passes(graph, PIPELINE, options, after)
 
 
-def run_passes(graph: Graph, passes: Iterable[Pass], options: Options, after: AfterPass | None = None, stage: str = "optimize") -> Graph:
-    """Runs those of `passes` that are not switched off; verifies and writes out the graph after each when `options` say so."""
+def run_passes(
+    graph: Graph, passes: Iterable[Pass], options: Options, after: AfterPass | None = None, stage: str = "optimize"
+) -> Graph:
+    """Runs those of `passes` that are not switched off; `options` say whether to verify and write out after each."""
     label = f"{graph.name}-{hashlib.sha256(str(graph).encode()).hexdigest()[:8]}-{stage}" if options.dump_ir else ""
     if options.dump_ir:
         _write(options.dump_ir, f"{label}-00-before", graph)

@@ -1,4 +1,5 @@
 """What differentiation asks of a record of one operation, and which values a derivative flows through."""
+
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
@@ -16,8 +17,8 @@ Key = Hashable
 class Record(Protocol):
     """One operation that was computed; a graph `Node` is one, and so is a record of a tape.
 
-    `inputs` and `outputs` hold handles. Those that no rule reads may be placeholders that know only shape and dtype; an op with
-    regions reads all its inputs and none of its outputs.
+    `inputs` and `outputs` hold handles. Those that no rule reads may be placeholders that know only shape and dtype; an
+    op with regions reads all its inputs and none of its outputs.
     """
 
     op: Op
@@ -42,13 +43,16 @@ def own_outputs(node: Any) -> Sequence[Key]:
     return node.outputs
 
 
-def active_keys(nodes: Iterable[Any], wanted: Iterable[Key], input_keys: Keys = own_inputs,
-                output_keys: Keys = own_outputs) -> set[Key]:
+def active_keys(
+    nodes: Iterable[Any], wanted: Iterable[Key], input_keys: Keys = own_inputs, output_keys: Keys = own_outputs
+) -> set[Key]:
     """The keys whose values depend differentiably on those of `wanted`, which is included."""
     active = set(wanted)
     for node in nodes:
         if any(key in active and node.op.input_rule(i) is not ZERO_GRAD for i, key in enumerate(input_keys(node))):
-            active.update(key for key, out in zip(output_keys(node), node.outputs, strict=True) if out.dtype.is_floating_point)
+            active.update(
+                key for key, out in zip(output_keys(node), node.outputs, strict=True) if out.dtype.is_floating_point
+            )
     return active
 
 
@@ -62,7 +66,7 @@ def seed(b: Emitter, pairs: Iterable[tuple[Key, Handle | None]]) -> dict[Key, Ha
 
 
 class ReverseBuilder(Builder):
-    """A builder for reverse code: `follow` gives the nodes emitted next the source line of the record whose rules run."""
+    """A builder for reverse code: `follow` gives what is emitted next the source line of the record whose rules run."""
 
     def follow(self, node: Any) -> None:
         """To be given to `backpropagate` as `on_node`."""

@@ -1,8 +1,9 @@
 """Reverse-mode differentiation: the one pass behind `backward()` (eager and traced), `grad` and second derivatives.
 
-`backpropagate` walks records of operations backwards and applies each op's rule; `vjp_graph` and `gradient` use it on whole graphs.
-How ops with regions are differentiated is in `passes/reverse_control.py`.
+`backpropagate` walks records of operations backwards and applies each op's rule; `vjp_graph` and `gradient` use it on
+whole graphs. How ops with regions are differentiated is in `passes/reverse_control.py`.
 """
+
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -17,10 +18,17 @@ from .records import Key, Keys, ReverseBuilder, active_keys, own_inputs, own_out
 from .reverse_control import CONTROL_RULES, no_derivative
 
 
-def backpropagate(nodes: Iterable[Any], cotangents: Mapping[Key, Handle], wanted: Iterable[Key], b: Emitter, *,
-                  accumulate: Callable[[Handle, Handle], Handle] | None = None,
-                  input_keys: Keys = own_inputs, output_keys: Keys = own_outputs,
-                  on_node: Callable[[Any], None] | None = None) -> dict[Key, Handle]:
+def backpropagate(
+    nodes: Iterable[Any],
+    cotangents: Mapping[Key, Handle],
+    wanted: Iterable[Key],
+    b: Emitter,
+    *,
+    accumulate: Callable[[Handle, Handle], Handle] | None = None,
+    input_keys: Keys = own_inputs,
+    output_keys: Keys = own_outputs,
+    on_node: Callable[[Any], None] | None = None,
+) -> dict[Key, Handle]:
     """The cotangents of the `wanted` values, given those of others; values that nothing flows to are left out.
 
     Args:
@@ -29,9 +37,9 @@ def backpropagate(nodes: Iterable[Any], cotangents: Mapping[Key, Handle], wanted
         wanted: keys of the values whose cotangents are asked for; may be intermediate values.
         b: emits what the rules ask for.
         accumulate: adds two cotangents of one value; `b.add` unless given.
-        input_keys, output_keys: the keys of a record's inputs and outputs, one each; a key tells values apart. The inputs and
-            outputs themselves unless given, which is right for graphs.
-        on_node: called before the rules of a record run (to give their nodes its source line, or to check saved values).
+        input_keys, output_keys: the keys of a record's inputs and outputs, one each; a key tells values apart. The
+            inputs and outputs themselves unless given, which is right for graphs.
+        on_node: called before the rules of a record run (to give their nodes its source line).
     """
     nodes, wanted, flowing = list(nodes), dict.fromkeys(wanted), dict(cotangents)
     add = accumulate or b.add
@@ -50,7 +58,9 @@ def backpropagate(nodes: Iterable[Any], cotangents: Mapping[Key, Handle], wanted
     return {key: flowing[key] for key in wanted if key in flowing}
 
 
-def _input_cotangents(b: Emitter, node: Any, arriving: tuple[Handle | None, ...], targets: Sequence[int]) -> Iterable[Handle | None]:
+def _input_cotangents(
+    b: Emitter, node: Any, arriving: tuple[Handle | None, ...], targets: Sequence[int]
+) -> Iterable[Handle | None]:
     """One cotangent, or None, for each of the inputs numbered in `targets`."""
     if node.op.has(Trait.CONTROL):
         if node.op not in CONTROL_RULES:
@@ -68,8 +78,9 @@ def _apply_rule(b: Emitter, node: Any, arriving: tuple[Handle | None, ...], i: i
     cotangent = rule(b, node, arriving[0] if len(arriving) == 1 else arriving)
     if cotangent is not None:
         x = node.inputs[i]
-        assert tuple(cotangent.shape) == tuple(x.shape) and cotangent.dtype is x.dtype, \
+        assert tuple(cotangent.shape) == tuple(x.shape) and cotangent.dtype is x.dtype, (
             f"the rule of {node.op.name} for input {i} gave {cotangent.dtype}{cotangent.shape} for {x.dtype}{x.shape}"
+        )
     return cotangent
 
 
@@ -84,10 +95,12 @@ class Differentiator(ReverseBuilder):
         """The results of the graph."""
 
     def pull_back(self, cotangents: Sequence[Value | None], wanted: Sequence[int]) -> list[Value]:
-        """The cotangents of the parameters numbered in `wanted`, from those of the results; zeros where nothing flows."""
+        """The cotangents of the params numbered in `wanted`, from those of the results; zeros where nothing flows."""
         keys = [self.arguments[i] for i in wanted]
         forward = tuple(self.nodes)
-        found = backpropagate(forward, seed(self, zip(self.values, cotangents, strict=True)), keys, self, on_node=self.follow)
+        found = backpropagate(
+            forward, seed(self, zip(self.values, cotangents, strict=True)), keys, self, on_node=self.follow
+        )
         return [found[key] if key in found else self.full_like(key, 0) for key in keys]
 
 
@@ -111,7 +124,7 @@ def vjp_graph(graph: Graph, flowing: Sequence[int] | None = None, wanted: Sequen
 
 
 def gradient(graph: Graph, wrt: Sequence[int] = (0,), of: int = 0) -> Graph:
-    """The graph (*params) -> (*results, *gradients of result `of`, a floating scalar, with respect to the params in `wrt`)."""
+    """The graph (*params) -> (*results, *gradients of result `of`, a floating scalar, by the params in `wrt`)."""
     target = graph.results[of]
     if target.shape != () or not target.dtype.is_floating_point:
         raise GradientError(f"a gradient is of a floating-point scalar, not of {target.type}")

@@ -1,10 +1,11 @@
 """Derivatives of ops with regions. The rules emit ordinary ops only, so what they emit can be differentiated again.
 
-`cond` becomes a `cond` over the reverse of each branch, which runs the branch again. `loop` becomes two loops: the forward one again,
-now also writing what its reverse needs into stacked buffers, one row an iteration, and one that runs through the iterations from
-the last to the first and reads those rows. That the first repeats a loop which the program already has is left to
-`passes/loops.py`, which lets it take that one's place.
+`cond` becomes a `cond` over the reverse of each branch, which runs the branch again. `loop` becomes two loops: the
+forward one again, now also writing what its reverse needs into stacked buffers, one row an iteration, and one that runs
+through the iterations from the last to the first and reads those rows. That the first repeats a loop which the program
+already has is left to `passes/loops.py`, which lets it take that one's place.
 """
+
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -45,17 +46,21 @@ def replay(b: Emitter, nodes: Iterable[Node], env: dict[Value, Handle]) -> None:
         env.update(zip(node.outputs, outputs, strict=True))
 
 
-# cond and while --------------------------------------------------------------------------------------------------------------
+# cond and while -------------------------------------------------------------------------------------------------------
 
 
-def cond_rule(b: Emitter, node: Any, arriving: Cotangents, targets: Sequence[int], backpropagate: Backpropagate) -> Cotangents:
+def cond_rule(
+    b: Emitter, node: Any, arriving: Cotangents, targets: Sequence[int], backpropagate: Backpropagate
+) -> Cotangents:
     """The reverse of whichever branch ran."""
     flowing = [k for k, g in enumerate(arriving) if g is not None]
     regions = [_reverse_branch(branch, flowing, [i - 1 for i in targets], backpropagate) for branch in node.regions]
     return b.control(OPS.cond, (*node.inputs, *(arriving[k] for k in flowing)), node.attrs, regions)
 
 
-def _reverse_branch(branch: Graph, flowing: Sequence[int], wanted: Sequence[int], backpropagate: Backpropagate) -> Graph:
+def _reverse_branch(
+    branch: Graph, flowing: Sequence[int], wanted: Sequence[int], backpropagate: Backpropagate
+) -> Graph:
     """(*operands, *cotangents of the results in `flowing`) -> cotangents of the operands in `wanted`."""
     b = ReverseBuilder(f"{branch.name}_vjp")
     env: dict[Value, Handle] = {p: b.param(p.type, p.hint) for p in branch.params}
@@ -66,22 +71,32 @@ def _reverse_branch(branch: Graph, flowing: Sequence[int], wanted: Sequence[int]
     return b.finish([found[key] if key in found else b.full_like(key, 0) for key in keys])
 
 
-def while_rule(b: Emitter, node: Any, arriving: Cotangents, targets: Sequence[int], backpropagate: Backpropagate) -> Cotangents:
+def while_rule(
+    b: Emitter, node: Any, arriving: Cotangents, targets: Sequence[int], backpropagate: Backpropagate
+) -> Cotangents:
     """There is none."""
-    raise no_derivative(node, "its number of iterations is known only when it runs; use weft.range with a fixed number of iterations, "
-                        "and weft.where to keep the values once the condition fails")
+    raise no_derivative(
+        node,
+        "its number of iterations is known only when it runs; use weft.range with a fixed number of iterations, "
+        "and weft.where to keep the values once the condition fails",
+    )
 
 
-# loop ------------------------------------------------------------------------------------------------------------------------
+# loop -----------------------------------------------------------------------------------------------------------------
 
 
-def loop_rule(b: Emitter, node: Any, arriving: Cotangents, targets: Sequence[int], backpropagate: Backpropagate) -> Cotangents:
+def loop_rule(
+    b: Emitter, node: Any, arriving: Cotangents, targets: Sequence[int], backpropagate: Backpropagate
+) -> Cotangents:
     """The two loops of this page's first lines; start and stop must be constants."""
     start, stop = (b.constant_value(x) for x in node.inputs[:2])
     if start is None or stop is None:
-        raise no_derivative(node, "its number of iterations is known only when it runs, and its reverse stores one row an iteration; "
-                            "give weft.range a number that is not an argument of the compiled function, or call backward() inside "
-                            "the loop")
+        raise no_derivative(
+            node,
+            "its number of iterations is known only when it runs, and its reverse stores one row an iteration; "
+            "give weft.range a number that is not an argument of the compiled function, or call backward() inside "
+            "the loop",
+        )
     return LoopReverse(b, node, int(start), int(stop), targets, backpropagate).run(arriving)
 
 
@@ -112,6 +127,7 @@ class OpenBuilder(ReverseBuilder):
         self.region = region
 
     def constant_value(self, x: Value) -> float | int | bool | None:
+        """Looks into the region too."""
         for node in self.region.nodes:
             if x in node.outputs:
                 return node.attrs["value"] if node.op is OPS.constant else None
@@ -121,15 +137,17 @@ class OpenBuilder(ReverseBuilder):
 class LoopReverse:
     """The reverse of one loop of `stop - start` iterations."""
 
-    def __init__(self, b: Emitter, node: Any, start: int, stop: int, targets: Sequence[int], backpropagate: Backpropagate) -> None:
+    def __init__(
+        self, b: Emitter, node: Any, start: int, stop: int, targets: Sequence[int], backpropagate: Backpropagate
+    ) -> None:
         self.b, self.node, self.targets, self.backpropagate = b, node, targets, backpropagate
         self.start, self.count = start, max(stop - start, 0)
         self.body: Graph = node.regions[0]
         self.carried: int = node.attrs["carried"]
         self.index, *rest = self.body.params
-        self.slots, self.invariants = rest[:self.carried], rest[self.carried:]
-        self.next, self.lasts = self.body.results[:self.carried], self.body.results[self.carried:]
-        self.operands: Sequence[Handle] = node.inputs[2 + self.carried:]
+        self.slots, self.invariants = rest[: self.carried], rest[self.carried :]
+        self.next, self.lasts = self.body.results[: self.carried], self.body.results[self.carried :]
+        self.operands: Sequence[Handle] = node.inputs[2 + self.carried :]
         self.wanted_invariants = [i - 2 - self.carried for i in targets if i >= 2 + self.carried]
         self.wanted_slots = self._wanted_slots({i - 2 for i in targets if i < 2 + self.carried})
         self.free = _free_values(self.body, {self.index, *self.invariants})
@@ -137,11 +155,11 @@ class LoopReverse:
     def run(self, arriving: Cotangents) -> Cotangents:
         """The cotangents of the operands in `targets`, from those of the loop's outputs.
 
-        Only the last iteration's reverse sees cotangents of `lasts`. It stands before the reverse loop then: a cotangent of zero
-        in the other iterations would not be the same, since zero times infinity is not zero.
+        Only the last iteration's reverse sees cotangents of `lasts`. It stands before the reverse loop then: a
+        cotangent of zero in the other iterations would not be the same, since zero times infinity is not zero.
         """
         flowing = {j: arriving[j] for j in self.wanted_slots if arriving[j] is not None}
-        lasts = {k: g for k, g in enumerate(arriving[self.carried:]) if g is not None}
+        lasts = {k: g for k, g in enumerate(arriving[self.carried :]) if g is not None}
         if self.count == 0:
             return self._answer(flowing, {})
         last = self._step(list(flowing), list(lasts)) if lasts else None
@@ -192,9 +210,15 @@ class LoopReverse:
         to_invariants = {i: found[self.invariants[i]] for i in self.wanted_invariants if self.invariants[i] in found}
         again, needed = self._needs(b, (*to_slots.values(), *to_invariants.values()))
         held_outside = {self.index, *self.invariants}
-        return ReverseStep(tuple(b.params), (*again, *b.nodes), to_slots, to_invariants,
-                           tuple(v for v in self._values() if v in needed and v not in held_outside),
-                           tuple(i for i, v in enumerate(self.invariants) if v in needed), self.index in needed)
+        return ReverseStep(
+            tuple(b.params),
+            (*again, *b.nodes),
+            to_slots,
+            to_invariants,
+            tuple(v for v in self._values() if v in needed and v not in held_outside),
+            tuple(i for i, v in enumerate(self.invariants) if v in needed),
+            self.index in needed,
+        )
 
     def _values(self) -> list[Value]:
         return [*self.body.params, *(v for node in self.body.nodes for v in node.outputs)]
@@ -218,7 +242,7 @@ class LoopReverse:
         return all(v in self.free for v in node.outputs)
 
     def _stacks(self, steps: Iterable[ReverseStep]) -> dict[Value, Handle]:
-        """Runs the forward loop with a buffer for each stored value; value of the body -> its rows, one an iteration."""
+        """Runs the forward loop with a buffer for each stored value; value of the body -> rows, one an iteration."""
         needed = {v for step in steps for v in step.stored}
         stored = [v for v in self._values() if v in needed]
         if not stored:
@@ -226,25 +250,38 @@ class LoopReverse:
         buffers = [self.b.full((self.count, *v.shape), False if v.dtype.kind == "bool" else 0, v.dtype) for v in stored]
         first, rest = 2 + self.carried, self.node.inputs
         operands = (*rest[:first], *buffers, *rest[first:])
-        outputs = self.b.control(OPS.loop, operands, {"carried": self.carried + len(stored)}, (self._storing_body(stored),))
-        return dict(zip(stored, outputs[self.carried:], strict=False))
+        outputs = self.b.control(
+            OPS.loop, operands, {"carried": self.carried + len(stored)}, (self._storing_body(stored),)
+        )
+        return dict(zip(stored, outputs[self.carried :], strict=False))
 
     def _storing_body(self, stored: Sequence[Value]) -> Graph:
         """The body with one more carried buffer for each of `stored`, into which it writes a row."""
         b = Builder(self.body.name)
         env: dict[Value, Handle] = {p: b.param(p.type, p.hint) for p in (self.index, *self.slots)}
-        buffers = [b.param(v.type.with_shape((self.count, *v.shape)), f"{v.hint}_rows" if v.hint else "rows") for v in stored]
+        buffers = [
+            b.param(v.type.with_shape((self.count, *v.shape)), f"{v.hint}_rows" if v.hint else "rows") for v in stored
+        ]
         env.update((p, b.param(p.type, p.hint)) for p in self.invariants)
         replay(b, self.body.nodes, env)
         b.loc = None
         position = b.sub(env[self.index], b.index_scalar(self.start)) if self.start else env[self.index]
-        written = [b.dynamic_update(rows, b.view_as(env[v], (1, *v.shape)), position, *_zeros(b, len(v.shape)))
-                   for v, rows in zip(stored, buffers, strict=True)]
+        written = [
+            b.dynamic_update(rows, b.view_as(env[v], (1, *v.shape)), position, *_zeros(b, len(v.shape)))
+            for v, rows in zip(stored, buffers, strict=True)
+        ]
         return b.finish([*(env[v] for v in self.next), *written, *(env[v] for v in self.lasts)])
 
-    def _emit(self, b: Emitter, step: ReverseStep, arriving: Sequence[Handle], position: Handle, outside: Mapping[Value, Handle],
-              stacks: Mapping[Value, Handle]) -> tuple[dict[int, Handle], dict[int, Handle]]:
-        """Emits the reverse of the iteration whose rows are at `position`; (slot -> cotangent, invariant -> cotangent)."""
+    def _emit(
+        self,
+        b: Emitter,
+        step: ReverseStep,
+        arriving: Sequence[Handle],
+        position: Handle,
+        outside: Mapping[Value, Handle],
+        stacks: Mapping[Value, Handle],
+    ) -> tuple[dict[int, Handle], dict[int, Handle]]:
+        """The reverse of the iteration whose rows are at `position`: (slot -> cotangent, invariant -> cotangent)."""
         env: dict[Value, Handle] = {**outside, **dict(zip(step.params, arriving, strict=True))}
         if step.reads_index:
             env[self.index] = b.add(position, b.index_scalar(self.start)) if self.start else position
@@ -253,11 +290,21 @@ class LoopReverse:
             row = b.dynamic_slice(stacks[value], position, *zeros, sizes=(1, *value.shape))
             env[value] = b.view_as(row, value.shape)
         replay(b, step.nodes, env)
-        return ({j: env[v] for j, v in step.slot_cotangents.items()}, {i: env[v] for i, v in step.invariant_cotangents.items()})
+        return (
+            {j: env[v] for j, v in step.slot_cotangents.items()},
+            {i: env[v] for i, v in step.invariant_cotangents.items()},
+        )
 
-    def _reverse_loop(self, step: ReverseStep, slots: Sequence[int], flowing: Mapping[int, Handle], sums: Mapping[int, Handle],
-                      stacks: Mapping[Value, Handle], count: int) -> tuple[dict[int, Handle], dict[int, Handle]]:
-        """The loop through iterations count - 1 to 0; carries the cotangents of `slots` and sums those of the invariants."""
+    def _reverse_loop(
+        self,
+        step: ReverseStep,
+        slots: Sequence[int],
+        flowing: Mapping[int, Handle],
+        sums: Mapping[int, Handle],
+        stacks: Mapping[Value, Handle],
+        count: int,
+    ) -> tuple[dict[int, Handle], dict[int, Handle]]:
+        """The loop from the last iteration to the first; carries the cotangents of `slots`, sums those of invariants."""
         summed = list(step.invariant_cotangents)
         carried = [*(self.slots[j] for j in slots), *(self.invariants[i] for i in summed)]
         known = [*(flowing.get(j) for j in slots), *(sums.get(i) for i in summed)]
@@ -268,15 +315,25 @@ class LoopReverse:
         outside = {self.invariants[i]: r.param(self.invariants[i].type, self.invariants[i].hint) for i in step.outside}
         rows = {v: r.param(v.type.with_shape((self.count, *v.shape)), "rows") for v in step.stored}
         position = r.sub(r.index_scalar(count - 1), index)
-        to_slots, to_invariants = self._emit(r, step, state[:len(slots)], position, outside, rows)
+        to_slots, to_invariants = self._emit(r, step, state[: len(slots)], position, outside, rows)
         r.loc = None
-        following = [to_slots[j] if j in to_slots else r.full(self.slots[j].shape, 0, self.slots[j].dtype) for j in slots]
-        following += [r.add(total, to_invariants[i]) for i, total in zip(summed, state[len(slots):], strict=True)]
+        following = [
+            to_slots[j] if j in to_slots else r.full(self.slots[j].shape, 0, self.slots[j].dtype) for j in slots
+        ]
+        following += [r.add(total, to_invariants[i]) for i, total in zip(summed, state[len(slots) :], strict=True)]
 
-        operands = (self.b.index_scalar(0), self.b.index_scalar(count), *initial, *(self.operands[i] for i in step.outside),
-                    *(stacks[v] for v in step.stored))
+        operands = (
+            self.b.index_scalar(0),
+            self.b.index_scalar(count),
+            *initial,
+            *(self.operands[i] for i in step.outside),
+            *(stacks[v] for v in step.stored),
+        )
         outputs = self.b.control(OPS.loop, operands, {"carried": len(carried)}, (r.finish(following),))
-        return dict(zip(slots, outputs, strict=False)), {**sums, **dict(zip(summed, outputs[len(slots):], strict=True))}
+        return dict(zip(slots, outputs, strict=False)), {
+            **sums,
+            **dict(zip(summed, outputs[len(slots) :], strict=True)),
+        }
 
 
 def _zeros(b: Emitter, count: int) -> list[Handle]:
@@ -284,7 +341,7 @@ def _zeros(b: Emitter, count: int) -> list[Handle]:
 
 
 def _free_values(body: Graph, outside: set[Value]) -> set[Value]:
-    """The values that follow from the index and the invariants alone, by operations that cost no more than reading them back."""
+    """The values that follow from index and invariants alone, by ops that cost no more than reading values back."""
     cheap = (Trait.ELEMENTWISE, Trait.VIEW, Trait.CONSTANT, Trait.PIECEWISE, Trait.INDEXED)
     free = set(outside)
     for node in body.nodes:
@@ -293,5 +350,9 @@ def _free_values(body: Graph, outside: set[Value]) -> set[Value]:
     return free
 
 
-CONTROL_RULES: Mapping[Op, Callable[..., Cotangents]] = {OPS.cond: cond_rule, OPS.loop: loop_rule, OPS.while_loop: while_rule}
+CONTROL_RULES: Mapping[Op, Callable[..., Cotangents]] = {
+    OPS.cond: cond_rule,
+    OPS.loop: loop_rule,
+    OPS.while_loop: while_rule,
+}
 """(b, node, cotangents of the outputs, numbers of the inputs wanted, backpropagate) -> cotangents of those inputs."""

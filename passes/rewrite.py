@@ -1,10 +1,11 @@
 """The rewriting machine: patterns, named rules, and one forward rebuild of a graph that applies them until none fits.
 
-A rule is a row `(name, pattern, function)` with its algebra in a trailing comment. The function's parameter names say what it gets:
-`b` is the Rewriter, which emits nodes and answers questions about values; `node` is the node that matched; every other name is a
-capture of the pattern. It returns the value (or tuple of values) to use in place of the node's, or None to decline. What it
-emits is rewritten in turn, so a rule must lead to something simpler.
+A rule is a row `(name, pattern, function)` with its algebra in a trailing comment. The function's parameter names say
+what it gets: `b` is the Rewriter, which emits nodes and answers questions about values; `node` is the node that
+matched; every other name is a capture of the pattern. It returns the value (or tuple of values) to use in place of the
+node's, or None to decline. What it emits is rewritten in turn, so a rule must lead to something simpler.
 """
+
 from __future__ import annotations
 
 import inspect
@@ -24,12 +25,12 @@ from ..ir.ops import OPS
 DEEPEST = 60
 """Rules that apply to what rules emit are nested at most so deep."""
 
-# Patterns --------------------------------------------------------------------------------------------------------------------
+# Patterns -------------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Pattern:
-    """What a value must look like. `name` captures: a node for patterns with `ops`, a number for `number`, else the value."""
+    """What a value must look like. `name` captures: the node where there are `ops`, a known number, else the value."""
 
     name: str = ""
     ops: frozenset[Op] | None = None
@@ -50,7 +51,7 @@ def some(name: str, where: Callable[[Value], bool] | None = None) -> Pattern:
 
 
 def number(name_or_value: str | float | int | bool) -> Pattern:
-    """A constant with one value in all its elements: captured under a name as a NumPy scalar, or equal to a given number."""
+    """A constant with one number in all its elements: any, captured as a NumPy scalar under a name, or a given one."""
     if isinstance(name_or_value, str):
         return Pattern(name_or_value, is_number=True)
     return Pattern(is_number=True, number=name_or_value)
@@ -66,7 +67,7 @@ def trait(wanted: Trait, name: str = "") -> Pattern:
     return Pattern(name, frozenset(o for o in OPS if o.has(wanted)))
 
 
-# Rules -----------------------------------------------------------------------------------------------------------------------
+# Rules ----------------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -92,8 +93,10 @@ class Rule:
 
 def rules(*rows: tuple) -> tuple[Rule, ...]:
     """The rules of the rows `(name, pattern, function)` or `(name, pattern, function, ulp)`."""
-    return tuple(Rule(name, pattern, function, *rest, parameters=tuple(inspect.signature(function).parameters))
-                 for name, pattern, function, *rest in rows)
+    return tuple(
+        Rule(name, pattern, function, ulp[0] if ulp else 0, tuple(inspect.signature(function).parameters))
+        for name, pattern, function, *ulp in rows
+    )
 
 
 class RuleTable:
@@ -107,12 +110,12 @@ class RuleTable:
                 self.by_op.setdefault(o, []).append(rule)
 
 
-# Matching --------------------------------------------------------------------------------------------------------------------
+# Matching -------------------------------------------------------------------------------------------------------------
 
 
 def match_node(b: Rewriter, pattern: Pattern, node: Node, captures: dict[str, Any]) -> bool:
     """Whether `node` fits; fills `captures`."""
-    if node.op not in pattern.ops or (pattern.where is not None and not pattern.where(node)):
+    if pattern.ops is None or node.op not in pattern.ops or (pattern.where is not None and not pattern.where(node)):
         return False
     if pattern.name:
         captures[pattern.name] = node
@@ -150,11 +153,11 @@ def same_number(a: Any, b: Any) -> bool:
     return bool(a == b) and (a != 0 or math.copysign(1, a) == math.copysign(1, b))
 
 
-# Rebuilding ------------------------------------------------------------------------------------------------------------------
+# Rebuilding -----------------------------------------------------------------------------------------------------------
 
 
 class Rewriter(Rebuilder):
-    """Rebuilds a graph; every node, old or emitted by a rule, is replaced by what the first fitting rule makes of it."""
+    """Rebuilds a graph; every node, old or emitted by a rule, becomes what the first fitting rule makes of it."""
 
     def __init__(self, graph: Graph, table: RuleTable) -> None:
         super().__init__(graph)
@@ -166,6 +169,7 @@ class Rewriter(Rebuilder):
         self.applying: list[str] = []
 
     def append(self, node: Node) -> Node:
+        """Appends a finished node as it is, and notes what is known of its outputs."""
         for value in node.outputs:
             self.producer[value] = node
         known = number_of(node, self.numbers)
@@ -174,10 +178,14 @@ class Rewriter(Rebuilder):
         return super().append(node)
 
     def emit(self, op: Op, inputs: Sequence[Value], attrs: Mapping[str, Any]) -> Value | tuple[Value, ...]:
+        """Emits one node, rewritten."""
         outputs = self.settle(self.make_node(op, inputs, attrs))
         return outputs[0] if len(outputs) == 1 else tuple(outputs)
 
-    def control(self, op: Op, inputs: Sequence[Value], attrs: Mapping[str, Any], regions: Sequence[Graph]) -> tuple[Value, ...]:
+    def control(
+        self, op: Op, inputs: Sequence[Value], attrs: Mapping[str, Any], regions: Sequence[Graph]
+    ) -> tuple[Value, ...]:
+        """Emits one node with regions, all of it rewritten."""
         rewritten = [rewrite(region, self.table) for region in regions]
         return tuple(self.settle(self.make_node(op, inputs, attrs, regions=rewritten)))
 

@@ -1,9 +1,12 @@
-"""Rewrite rules of ops with regions: conditions and trip counts that are known, operands and carried values that need not be there."""
+"""Rewrite rules of ops with regions: known conditions and trip counts, operands and carried values not needed."""
+
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+import numpy as np
 
 from ..ir.builder import Rebuilder
 from ..ir.graph import Graph, Node, Value
@@ -11,7 +14,7 @@ from ..ir.ops import OPS
 from .fold import emit_array, known_array
 from .rewrite import Rewriter, number_of, op, rules, same_number
 
-# Known conditions and counts -------------------------------------------------------------------------------------------------
+# Known conditions and counts ------------------------------------------------------------------------------------------
 
 
 def inlined(b: Rewriter, region: Graph, arguments: Sequence[Value]) -> tuple[Value, ...]:
@@ -35,11 +38,11 @@ def _few_iterations(b: Rewriter, node: Node) -> Sequence[Value] | None:
         return None
     if stop > start:
         return inlined(b, node.regions[0], (node.inputs[0], *node.inputs[2:]))
-    has_lasts = len(node.outputs) > node.attrs["carried"]                    # these would be an error when it runs
-    return None if has_lasts else node.inputs[2:2 + node.attrs["carried"]]
+    has_lasts = len(node.outputs) > node.attrs["carried"]  # these would be an error when it runs
+    return None if has_lasts else node.inputs[2 : 2 + node.attrs["carried"]]
 
 
-# Operands that are constants or come twice -----------------------------------------------------------------------------------
+# Operands and carried values that need not be there -------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -59,81 +62,80 @@ def _layout(node: Node) -> Layout:
     return Layout(0, 0, node.attrs["carried"]) if node.op is OPS.while_loop else Layout(1, 0, 0)
 
 
-def _without(region: Graph, params: Sequence[Value], instead: Mapping[Value, Callable[[Any], Value]], results: Sequence[Value]) -> Graph:
-    """`region` with these of its params and results; `instead` gives what stands for params that are gone."""
-    b = Rebuilder(region)
-    b.params = list(params)
-    for param, emit in instead.items():
-        b.env[param] = emit(b)
+Instead = Mapping[int, Any]
+"""Operand -> what replaces its param: another operand (an int), a small array, or the number in all its elements."""
+
+
+def _rebuilt(b: Rewriter, node: Node, order: Sequence[int], instead: Instead, slots: Sequence[int]) -> dict[int, Value]:
+    """Emits `node` with the operands `order`, of which the carried ones are `slots`; old output -> new value."""
+    at = _layout(node)
+    outputs = [*slots, *range(at.carried, len(node.outputs))]
+    regions = []
+    for region in node.regions:
+        is_body = region is node.regions[-1] or node.op is OPS.cond
+        results = [region.results[k] for k in outputs] if is_body else region.results
+        regions.append(_with_operands(region, at, order, instead, results))
+    inputs = (*node.inputs[: at.before], *(node.inputs[at.before + k] for k in order))
+    attrs = {"carried": len(slots)} if "carried" in node.attrs else {}
+    return dict(zip(outputs, b.control(node.op, inputs, attrs, regions), strict=True))
+
+
+def _with_operands(
+    region: Graph, at: Layout, order: Sequence[int], instead: Instead, results: Sequence[Value]
+) -> Graph:
+    r = Rebuilder(region)
+    r.params = [*region.params[: at.own], *(region.params[at.own + k] for k in order)]
+    for k, what in instead.items():
+        param = region.params[at.own + k]
+        if isinstance(what, int):
+            r.env[param] = region.params[at.own + what]
+        elif isinstance(what, np.ndarray):
+            r.env[param] = emit_array(r, what)
+        else:
+            r.env[param] = r.full(param.shape, what.item(), param.dtype)
     for node in region.nodes:
-        b.copy(node)
-    return b.finish([b.new(r) for r in results])
+        r.copy(node)
+    return r.finish([r.new(v) for v in results])
 
 
 def _needless_operands(b: Rewriter, node: Node) -> Sequence[Value] | None:
     """Constants are made anew inside the regions; an operand that comes twice is given once."""
     at = _layout(node)
-    operands = node.inputs[at.before:]
+    operands = node.inputs[at.before :]
     first: dict[Value, int] = {}
-    dropped: dict[int, Callable[[Any, Graph], Value]] = {}
+    instead: dict[int, Any] = {}
     for k in range(at.carried, len(operands)):
         array = known_array(b, operands[k])
-        same = first.setdefault(operands[k], k)
         if array is not None:
-            dropped[k] = lambda r, region, array=array: emit_array(r, array)
+            instead[k] = array
         elif operands[k] in b.numbers:
-            dropped[k] = lambda r, region, v=operands[k]: r.full(v.shape, b.numbers[v].item(), v.dtype)
-        elif same != k:
-            dropped[k] = lambda r, region, same=same: region.params[at.own + same]
-    if not dropped:
+            instead[k] = b.numbers[operands[k]]
+        elif first.setdefault(operands[k], k) != k:
+            instead[k] = first[operands[k]]
+    if not instead:
         return None
-    regions = []
-    for region in node.regions:
-        params = [p for k, p in enumerate(region.params, -at.own) if k not in dropped]
-        instead = {region.params[at.own + k]: (lambda r, e=emit, g=region: e(r, g)) for k, emit in dropped.items()}
-        regions.append(_without(region, params, instead, region.results))
-    kept = [v for k, v in enumerate(operands) if k not in dropped]
-    return b.control(node.op, (*node.inputs[:at.before], *kept), node.attrs, regions)
-
-
-# Carried values --------------------------------------------------------------------------------------------------------------
+    order = [k for k in range(len(operands)) if k not in instead]
+    return list(_rebuilt(b, node, order, instead, range(at.carried)).values())
 
 
 def _settled_slots(b: Rewriter, node: Node) -> Sequence[Value] | None:
-    """Carried values that every iteration leaves as they are become invariants; those that are always one constant become that."""
+    """Values that every iteration leaves alone become invariants; those that are one constant throughout, that."""
     at, body = _layout(node), node.regions[-1]
-    slots, initial = body.params[at.own:at.own + at.carried], node.inputs[at.before:at.before + at.carried]
-    inside = _numbers_in(body)
-    kept, same, constant = [], [], {}
-    for k, (slot, value, following) in enumerate(zip(slots, initial, body.results, strict=False)):
+    initial, inside = node.inputs[at.before : at.before + at.carried], _numbers_in(body)
+    same, constant = [], {}
+    for k, (value, following) in enumerate(zip(initial, body.results, strict=False)):
         known, next_known = b.numbers.get(value), inside.get(following)
-        if following is slot:
+        if following is body.params[at.own + k]:
             same.append(k)
         elif known is not None and next_known is not None and same_number(known, next_known):
             constant[k] = known
-        else:
-            kept.append(k)
-    if len(kept) == at.carried:
+    if not same and not constant:
         return None
-    rest = [k for k in range(at.carried, len(node.inputs) - at.before)]
-    order = [*kept, *rest, *same]
-    regions = [_reordered(region, at, order, constant, kept if region is body else None) for region in node.regions]
-    inputs = (*node.inputs[:at.before], *(node.inputs[at.before + k] for k in order))
-    outputs = b.control(node.op, inputs, {"carried": len(kept)}, regions)
-    new = dict(zip((*kept, *range(at.carried, len(node.outputs))), outputs, strict=True))
+    slots = [k for k in range(at.carried) if k not in same and k not in constant]
+    new = _rebuilt(b, node, [*slots, *range(at.carried, len(node.inputs) - at.before), *same], constant, slots)
     new.update((k, initial[k]) for k in same)
     new.update((k, b.full(initial[k].shape, known.item(), initial[k].dtype)) for k, known in constant.items())
     return [new[k] for k in range(len(node.outputs))]
-
-
-def _reordered(region: Graph, at: Layout, order: Sequence[int], constant: Mapping[int, Any], kept: Sequence[int] | None) -> Graph:
-    params = [*region.params[:at.own], *(region.params[at.own + k] for k in order)]
-    instead = {}
-    for k, known in constant.items():
-        slot = region.params[at.own + k]
-        instead[slot] = lambda r, s=slot, known=known: r.full(s.shape, known.item(), s.dtype)
-    results = region.results if kept is None else [*(region.results[k] for k in kept), *region.results[at.carried:]]
-    return _without(region, params, instead, results)
 
 
 def _numbers_in(region: Graph) -> dict[Value, Any]:
@@ -148,50 +150,45 @@ def _numbers_in(region: Graph) -> dict[Value, Any]:
 def _twins(b: Rewriter, node: Node) -> Sequence[Value] | None:
     """Two carried values that begin equal and go on equal are one."""
     at, body = _layout(node), node.regions[-1]
-    initial = node.inputs[at.before:at.before + at.carried]
+    initial = node.inputs[at.before : at.before + at.carried]
     first: dict[tuple[Value, Value], int] = {}
-    twin = {}
+    twin: dict[int, int] = {}
     for k, pair in enumerate(zip(initial, body.results, strict=False)):
         if first.setdefault(pair, k) != k:
             twin[k] = first[pair]
     if not twin:
         return None
-    kept = [k for k in range(at.carried) if k not in twin]
-    order = [*kept, *range(at.carried, len(node.inputs) - at.before)]
-    regions = []
-    for region in node.regions:
-        params = [*region.params[:at.own], *(region.params[at.own + k] for k in order)]
-        instead = {region.params[at.own + k]: (lambda r, v=region.params[at.own + one]: v) for k, one in twin.items()}
-        results = region.results if region is not body else [*(region.results[k] for k in kept), *region.results[at.carried:]]
-        regions.append(_without(region, params, instead, results))
-    inputs = (*node.inputs[:at.before], *(node.inputs[at.before + k] for k in order))
-    outputs = b.control(node.op, inputs, {"carried": len(kept)}, regions)
-    new = dict(zip((*kept, *range(at.carried, len(node.outputs))), outputs, strict=True))
+    slots = [k for k in range(at.carried) if k not in twin]
+    new = _rebuilt(b, node, [*slots, *range(at.carried, len(node.inputs) - at.before)], twin, slots)
     return [new[twin.get(k, k)] for k in range(len(node.outputs))]
 
 
 def _known_lasts(b: Rewriter, node: Node) -> Sequence[Value] | None:
-    """A value of the last iteration that is also carried, given from outside or given twice needs no output of its own."""
+    """A value of the last iteration that is also carried, given from outside or given twice needs no own output."""
     (body,), carried = node.regions, node.attrs["carried"]
-    outside = dict(zip(body.params[1 + carried:], node.inputs[2 + carried:], strict=True))
-    first: dict[Value, int] = {}
+    known: dict[Value, Value | int] = dict(zip(body.params[1 + carried :], node.inputs[2 + carried :], strict=True))
+    kept = [*range(carried)]
     for k, result in enumerate(body.results):
-        first.setdefault(result, k)
-    lasts = range(carried, len(body.results))
-    kept = [k for k in lasts if first[body.results[k]] == k and body.results[k] not in outside]
-    if len(kept) == len(lasts):
+        if known.setdefault(result, k) == k and k >= carried:
+            kept.append(k)
+    if len(kept) == len(body.results):
         return None
-    numbers = [*range(carried), *kept]
-    region = Graph(body.name, body.params, body.nodes, tuple(body.results[k] for k in numbers), body.notes)
-    new = dict(zip(numbers, b.control(OPS.loop, node.inputs, node.attrs, (region,)), strict=True))
-    return [new[k] if k in new else outside.get(body.results[k], new.get(first[body.results[k]])) for k in range(len(body.results))]
+    region = Graph(body.name, body.params, body.nodes, tuple(body.results[k] for k in kept), body.notes)
+    new = dict(zip(kept, b.control(OPS.loop, node.inputs, node.attrs, (region,)), strict=True))
+    answers = []
+    for k, result in enumerate(body.results):
+        same = known[result] if k >= carried else k
+        answers.append(new[same] if isinstance(same, int) else same)
+    return answers
 
 
+# fmt: off
 RULES = rules(
-    ("decided cond", op("cond"), _decided),                                 # if True: a else: b  is  a
-    ("few iterations", op("loop"), _few_iterations),                        # a loop that runs once is its body; one that never runs, nothing
+    ("decided cond", op("cond"), _decided),                                             # a if True else b = a
+    ("few iterations", op("loop"), _few_iterations),                                    # a loop run once = its body
     ("needless operands", op("loop while_loop cond"), _needless_operands),
-    ("settled slots", op("loop while_loop"), _settled_slots),               # x = x in every iteration
-    ("twins", op("loop while_loop"), _twins),                               # x, y = f(x), f(x) from x == y
+    ("settled slots", op("loop while_loop"), _settled_slots),                           # x = x in every iteration
+    ("twins", op("loop while_loop"), _twins),                                           # x, y = f(x), f(x) from x = y
     ("known lasts", op("loop"), _known_lasts),
 )
+# fmt: on

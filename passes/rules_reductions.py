@@ -1,13 +1,21 @@
 """Rewrite rules of reductions, scans and dot_general."""
+
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from ..ir.graph import Node, Value
-from ..ir.op import Trait
+from ..ir.op import Op, Trait
 from .rewrite import Rewriter, op, rules, some, trait
 
 x, y = some("x"), some("y")
+FOLDS = "amax amin any all sum prod"
+
+
+def _reduced(b: Rewriter, op: Op, x: Value, dims: tuple[int, ...]) -> Value:
+    reduced = b.emit(op, (x,), {"dims": dims})
+    assert isinstance(reduced, Value)
+    return reduced
 
 
 def _from_start(b: Rewriter, node: Node, x: Value) -> Value:
@@ -28,7 +36,7 @@ def _of_axes_of_size_one(b: Rewriter, node: Node) -> Value | None:
     kept = [k for k in range(len(value.shape)) if k not in single]
     narrow = b.view_as(value, tuple(value.shape[k] for k in kept))
     rest = tuple(kept.index(k) for k in dims if k not in single)
-    return b.emit(node.op, (narrow,), {"dims": rest}) if rest else _from_start(b, node, narrow)
+    return _reduced(b, node.op, narrow, rest) if rest else _from_start(b, node, narrow)
 
 
 def _of_reduction(b: Rewriter, node: Node, inner: Node) -> Value | None:
@@ -38,7 +46,7 @@ def _of_reduction(b: Rewriter, node: Node, inner: Node) -> Value | None:
     (value,) = inner.inputs
     left = [k for k in range(len(value.shape)) if k not in inner.attrs["dims"]]
     dims = (*inner.attrs["dims"], *(left[k] for k in node.attrs["dims"]))
-    return b.emit(node.op, (value,), {"dims": tuple(sorted(dims))})
+    return _reduced(b, node.op, value, tuple(sorted(dims)))
 
 
 def _extreme_of_broadcast(b: Rewriter, node: Node, x: Value) -> Value | None:
@@ -47,7 +55,11 @@ def _extreme_of_broadcast(b: Rewriter, node: Node, x: Value) -> Value | None:
     if any(shape[k] != 1 and k >= lead and x.shape[k - lead] == shape[k] for k in node.attrs["dims"]):
         return None
     kept = [k for k in range(len(shape)) if k not in node.attrs["dims"]]
-    narrow = b.view_as(x, tuple(x.shape[k - lead] if k >= lead else 1 for k in kept)) if len(kept) != len(x.shape) or lead else x
+    narrow = (
+        b.view_as(x, tuple(x.shape[k - lead] if k >= lead else 1 for k in kept))
+        if len(kept) != len(x.shape) or lead
+        else x
+    )
     return b.expand(narrow, node.output.shape)
 
 
@@ -70,7 +82,11 @@ def _permuted_operand(side: str) -> object:
         free = [dims[k] for k in _free(len(dims), batch, contract)]
         if free != sorted(free):
             return None
-        attrs = {**node.attrs, f"{side}_batch": tuple(dims[k] for k in batch), f"{side}_contract": tuple(dims[k] for k in contract)}
+        attrs = {
+            **node.attrs,
+            f"{side}_batch": tuple(dims[k] for k in batch),
+            f"{side}_contract": tuple(dims[k] for k in contract),
+        }
         operands = (permuted.inputs[0], node.inputs[1]) if side == "lhs" else (node.inputs[0], permuted.inputs[0])
         return b.dot_general(*operands, **attrs)
 
@@ -86,15 +102,22 @@ def _permuted_product(b: Rewriter, node: Node, product: Node) -> Value | None:
     exchanged = (*range(n), *range(n + rows, n + rows + columns), *range(n, n + rows))
     if node.attrs["dims"] != exchanged or not rows or not columns:
         return None
-    return b.dot_general(right, left, lhs_batch=a["rhs_batch"], rhs_batch=a["lhs_batch"], lhs_contract=a["rhs_contract"],
-                         rhs_contract=a["lhs_contract"])
+    return b.dot_general(
+        right,
+        left,
+        lhs_batch=a["rhs_batch"],
+        rhs_batch=a["lhs_batch"],
+        lhs_contract=a["rhs_contract"],
+        rhs_contract=a["lhs_contract"],
+    )
 
 
+# fmt: off
 RULES = rules(
-    ("over no axes", trait(Trait.REDUCTION), _of_no_axes),                                      # sum over () of x = x
-    ("over axes of one", trait(Trait.REDUCTION), _of_axes_of_size_one),                         # sum over an axis of size 1 is a reshape
-    ("reduction of reduction", op("amax amin any all sum prod", op("amax amin any all sum prod", name="inner")), _of_reduction),
-    ("extreme of broadcast", op("amax amin any all", op("broadcast", x)), _extreme_of_broadcast),   # max(x, x, ...) = x
+    ("over no axes", trait(Trait.REDUCTION), _of_no_axes),                              # sum over () of x = x
+    ("over axes of one", trait(Trait.REDUCTION), _of_axes_of_size_one),                 # one element is its own sum
+    ("reduction of reduction", op(FOLDS, op(FOLDS, name="inner")), _of_reduction),      # max over max = max
+    ("extreme of broadcast", op("amax amin any all", op("broadcast", x)), _extreme_of_broadcast),  # max(x, x) = x
     ("scan of one", op("cumsum cumprod cummax cummin", x), _scan_of_one),
     ("place of one", op("argmax argmin", x), _place_of_one),
 
@@ -102,3 +125,4 @@ RULES = rules(
     ("dot of permuted right", op("dot_general", x, op("permute", name="permuted")), _permuted_operand("rhs")),
     ("permuted dot", op("permute", op("dot_general", name="product")), _permuted_product),
 )
+# fmt: on

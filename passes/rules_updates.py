@@ -1,4 +1,5 @@
-"""Rewrite rules of updates and of what reads them: writes that cover everything, reads of what was just written, constant positions."""
+"""Rewrite rules of updates: writes that cover everything, reads of what was just written, constant positions."""
+
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -46,7 +47,7 @@ def slice_runs(b: Rewriter, x: Value, runs: Sequence[Run]) -> Value:
 def _slice_of_update(b: Rewriter, node: Node, update: Node) -> Value | None:
     """Reads what was written, or what was there before, when the slice has only the one or only the other."""
     target, written = update.inputs
-    read, wrote = _runs(node, node.output.shape), _runs(update, written.shape)
+    read, wrote = _runs(node, node.output.type.sizes), _runs(update, written.type.sizes)
     if any(_disjoint(r, w) for r, w in zip(read, wrote, strict=True)):
         return slice_runs(b, target, read)
     inner = [_inside(r, w) for r, w in zip(read, wrote, strict=True)]
@@ -56,13 +57,15 @@ def _slice_of_update(b: Rewriter, node: Node, update: Node) -> Value | None:
 def _update_of_update(b: Rewriter, node: Node, inner: Node) -> Value | None:
     """A write over all of an earlier write undoes it."""
     target, written = node.inputs[1], inner.inputs[1]
-    covered = [_inside(old, new) for old, new in zip(_runs(inner, written.shape), _runs(node, target.shape), strict=True)]
+    before, after = _runs(inner, written.type.sizes), _runs(node, target.type.sizes)
+    covered = [_inside(old, new) for old, new in zip(before, after, strict=True)]
     return None if None in covered else b.slice_update(inner.inputs[0], node.inputs[1], **node.attrs)
 
 
 def _update_with_own_slice(node: Node, x: Value, part: Node) -> Value | None:
     """Writing back what was read at the same place changes nothing."""
-    return x if _runs(part, part.output.shape) == _runs(node, part.output.shape) else None
+    sizes = part.output.type.sizes
+    return x if _runs(part, sizes) == _runs(node, sizes) else None
 
 
 def _update_covers_all(node: Node, x: Value, u: Value) -> Value | None:
@@ -73,22 +76,27 @@ def _update_covers_all(node: Node, x: Value, u: Value) -> Value | None:
 
 def _starts(b: Rewriter, node: Node, first: int, sizes: Sequence[int]) -> tuple[int, ...] | None:
     """The start positions from input `first` on, when they are constants within range."""
-    starts = [b.numbers.get(v) for v in node.inputs[first:]]
-    shape = node.inputs[0].shape
-    if any(s is None or not 0 <= s <= n - m for s, n, m in zip(starts, shape, sizes, strict=True)):
+    starts = tuple(int(b.numbers[v]) for v in node.inputs[first:] if v in b.numbers)
+    if len(starts) < len(sizes):
         return None
-    return tuple(int(s) for s in starts)
+    inside = all(0 <= s <= n - m for s, n, m in zip(starts, node.inputs[0].type.sizes, sizes, strict=True))
+    return starts if inside else None
 
 
 def _constant_slice(b: Rewriter, node: Node) -> Value | None:
-    starts = _starts(b, node, 1, node.attrs["sizes"])
-    return None if starts is None else slice_runs(b, node.inputs[0], [(s, 1, n) for s, n in zip(starts, node.attrs["sizes"], strict=True)])
+    sizes = node.attrs["sizes"]
+    starts = _starts(b, node, 1, sizes)
+    if starts is None:
+        return None
+    return slice_runs(b, node.inputs[0], [(s, 1, n) for s, n in zip(starts, sizes, strict=True)])
 
 
 def _constant_update(b: Rewriter, node: Node) -> Value | None:
     target, written = node.inputs[:2]
-    starts = _starts(b, node, 2, written.shape)
-    return None if starts is None else b.slice_update(target, written, starts=starts, steps=(1,) * len(starts))
+    starts = _starts(b, node, 2, written.type.sizes)
+    if starts is None:
+        return None
+    return b.slice_update(target, written, starts=starts, steps=(1,) * len(starts))
 
 
 def _same_starts(a: Sequence[Value], b: Sequence[Value]) -> bool:
@@ -113,27 +121,29 @@ def _dynamic_update_twice(b: Rewriter, node: Node) -> Value | None:
     return b.dynamic_update(inner.inputs[0], *node.inputs[1:])
 
 
-def _window(node: Node, shape: Sequence[int]) -> tuple:
-    return tuple(shape), node.attrs["strides"], node.attrs["offset"]
+def _window(node: Node, part: Value) -> tuple:
+    return part.shape, node.attrs["strides"], node.attrs["offset"]
 
 
 def _strided_of_update(node: Node, update: Node) -> Value | None:
     """Reading the window that was just written."""
     written = update.inputs[1]
-    return written if _window(node, node.output.shape) == _window(update, written.shape) else None
+    return written if _window(node, node.output) == _window(update, written) else None
 
 
 def _strided_update_twice(b: Rewriter, node: Node, inner: Node) -> Value | None:
-    if _window(node, node.inputs[1].shape) != _window(inner, inner.inputs[1].shape):
+    if _window(node, node.inputs[1]) != _window(inner, inner.inputs[1]):
         return None
     return b.as_strided_update(inner.inputs[0], node.inputs[1], **node.attrs)
 
 
+# fmt: off
 RULES = rules(
-    ("update covers all", op("slice_update", x, u), _update_covers_all),                        # x[:] = u
+    ("update covers all", op("slice_update", x, u), _update_covers_all),                # x[:] = u
     ("slice of update", op("slice", op("slice_update", name="update")), _slice_of_update),
     ("update of update", op("slice_update", op("slice_update", name="inner"), v), _update_of_update),
-    ("update with own slice", op("slice_update", x, op("slice", x, name="part")), _update_with_own_slice),      # x[r] = x[r]
+    ("update with own slice", op("slice_update", x, op("slice", x, name="part")),
+     _update_with_own_slice),                                                           # x[r] = x[r]
 
     ("slice at a constant", op("dynamic_slice"), _constant_slice),
     ("update at a constant", op("dynamic_update"), _constant_update),
@@ -143,3 +153,4 @@ RULES = rules(
     ("strided of update", op("as_strided", op("as_strided_update", name="update")), _strided_of_update),
     ("strided update twice", op("as_strided_update", op("as_strided_update", name="inner"), v), _strided_update_twice),
 )
+# fmt: on

@@ -1,11 +1,13 @@
-"""Rewrite rules of views and of ops put together from pieces: compositions, identities, slices of what was joined or padded."""
+"""Rewrite rules of views, pad and concatenate: compositions, identities, slices of what was joined or padded."""
+
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import accumulate
+from itertools import accumulate, pairwise
 
 from ..ir.graph import Node, Value
 from ..ir.op import Trait
+from ..ir.ops import OPS
 from .rewrite import Rewriter, op, rules, some, trait
 
 x = some("x")
@@ -53,10 +55,12 @@ def _whole_slice(node: Node, x: Value) -> Value | None:
 
 def _slice_of_slice(b: Rewriter, node: Node, inner: Node, x: Value) -> Value:
     starts, steps = [], []
-    for a, s, start, step in zip(inner.attrs["starts"], inner.attrs["steps"], node.attrs["starts"], node.attrs["steps"], strict=True):
+    for a, s, start, step in zip(
+        inner.attrs["starts"], inner.attrs["steps"], node.attrs["starts"], node.attrs["steps"], strict=True
+    ):
         starts.append(a + start * s)
         steps.append(s * step)
-    return _take(b, x, starts, steps, node.output.shape)
+    return _take(b, x, starts, steps, node.output.type.sizes)
 
 
 def _take(b: Rewriter, x: Value, starts: Sequence[int], steps: Sequence[int], shape: Sequence[int]) -> Value:
@@ -72,7 +76,9 @@ def _slice_of_broadcast(b: Rewriter, node: Node, x: Value) -> Value:
     own = [k for k in range(lead, len(node.output.shape)) if x.shape[k - lead] != 1]
     starts, stops, steps = [0] * len(x.shape), [*x.shape], [1] * len(x.shape)
     for k in own:
-        starts[k - lead], stops[k - lead], steps[k - lead] = (node.attrs[what][k] for what in ("starts", "stops", "steps"))
+        starts[k - lead], stops[k - lead], steps[k - lead] = (
+            node.attrs[what][k] for what in ("starts", "stops", "steps")
+        )
     return b.expand(b.slice(x, starts=tuple(starts), stops=tuple(stops), steps=tuple(steps)), node.output.shape)
 
 
@@ -99,12 +105,19 @@ def _strided_takes_all(b: Rewriter, node: Node, x: Value) -> Value | None:
 
 def _slice_of_concatenate(b: Rewriter, node: Node, joined: Node) -> Value | None:
     """A slice within one of the parts is a slice of that part."""
-    dim, first, last = joined.attrs["dim"], node.attrs["starts"][joined.attrs["dim"]], node.attrs["stops"][joined.attrs["dim"]]
+    dim, first, last = (
+        joined.attrs["dim"],
+        node.attrs["starts"][joined.attrs["dim"]],
+        node.attrs["stops"][joined.attrs["dim"]],
+    )
     begin = 0
     for part in joined.inputs:
         size = part.shape[dim]
         if begin <= first and last <= begin + size:
-            attrs = {what: tuple(n - begin if k == dim else n for k, n in enumerate(node.attrs[what])) for what in ("starts", "stops")}
+            attrs = {
+                what: tuple(n - begin if k == dim else n for k, n in enumerate(node.attrs[what]))
+                for what in ("starts", "stops")
+            }
             return b.slice(part, **attrs, steps=node.attrs["steps"])
         begin += size
     return None
@@ -130,16 +143,19 @@ def _pad_of_pad(b: Rewriter, node: Node, inner: Node, x: Value) -> Value | None:
 
 def _join_of_slices(b: Rewriter, node: Node) -> Value | None:
     """Neighbouring slices of one value, joined again, are one slice."""
-    dim, parts = node.attrs["dim"], [b.producer.get(v) for v in node.inputs]
-    if any(p is None or p.op.name != "slice" or p.inputs[0] is not parts[0].inputs[0] or p.attrs["steps"][dim] != 1 for p in parts):
+    dim = node.attrs["dim"]
+    parts = [p for v in node.inputs if (p := b.producer.get(v)) is not None and p.op is OPS.slice]
+    if len(parts) < len(node.inputs):
+        return None
+    if any(p.inputs[0] is not parts[0].inputs[0] or p.attrs["steps"][dim] != 1 for p in parts):
         return None
     starts, steps = parts[0].attrs["starts"], parts[0].attrs["steps"]
-    for before, after in zip(parts, parts[1:]):
+    for before, after in pairwise(parts):
         if before.attrs["stops"][dim] != after.attrs["starts"][dim] or after.attrs["steps"] != steps:
             return None
         if any(a != z for k, (a, z) in enumerate(zip(starts, after.attrs["starts"], strict=True)) if k != dim):
             return None
-    return _take(b, parts[0].inputs[0], starts, steps, node.output.shape)
+    return _take(b, parts[0].inputs[0], starts, steps, node.output.type.sizes)
 
 
 def _join_of_one(b: Rewriter, node: Node) -> Value | None:
@@ -150,23 +166,25 @@ def _join_of_one(b: Rewriter, node: Node) -> Value | None:
     return b.concatenate(*parts, dim=node.attrs["dim"]) if len(parts) < len(node.inputs) else None
 
 
+# fmt: off
 RULES = rules(
-    ("constant view", trait(Trait.VIEW), _constant_view),                                       # view(constant) = constant
+    ("constant view", trait(Trait.VIEW), _constant_view),                               # view(constant) = constant
 
-    ("same shape", op("reshape broadcast", x), lambda node, x: x if x.shape == node.output.shape else None),    # reshape(x) = x
+    ("same shape", op("reshape broadcast", x),
+     lambda node, x: x if x.shape == node.output.shape else None),                      # reshape(x) = x
     ("reshape of reshape", op("reshape", op("reshape", x)), lambda b, node, x: b.view_as(x, node.output.shape)),
     ("broadcast of broadcast", op("broadcast", op("broadcast", x)), lambda b, node, x: b.expand(x, node.output.shape)),
-    ("broadcast adds ones", op("broadcast", x), _broadcast_only_adds_ones),                     # broadcast [3] -> [1, 3] is a reshape
+    ("broadcast adds ones", op("broadcast", x), _broadcast_only_adds_ones),             # [3] -> [1, 3] is a reshape
     ("broadcast of added ones", op("broadcast", op("reshape", x)), _broadcast_of_ones_added),
     ("permute moves nothing", op("permute", x), _permute_moves_nothing),
     ("permute of permute", op("permute", op("permute", x, name="inner")), _permute_of_permute),
-    ("whole slice", op("slice", x), _whole_slice),                                              # x[0:n] = x
+    ("whole slice", op("slice", x), _whole_slice),                                      # x[0:n] = x
     ("slice of slice", op("slice", op("slice", x, name="inner")), _slice_of_slice),
     ("slice of broadcast", op("slice", op("broadcast", x)), _slice_of_broadcast),
-    ("stopped gradient", op("stop_gradient", x), lambda x: x),                                  # after differentiation
+    ("stopped gradient", op("stop_gradient", x), lambda x: x),                          # after differentiation
     ("flip moves nothing", op("flip", x), _flip_moves_nothing),
     ("flip of flip", op("flip", op("flip", x, name="inner")), _flip_of_flip),
-    ("strided reshape", op("as_strided", op("reshape", x)), _strided_of_reshape),               # both read row-major order
+    ("strided reshape", op("as_strided", op("reshape", x)), _strided_of_reshape),       # both read row-major order
     ("strided takes all", op("as_strided", x), _strided_takes_all),
 
     ("slice of concatenate", op("slice", op("concatenate", name="joined")), _slice_of_concatenate),
@@ -176,3 +194,4 @@ RULES = rules(
     ("join of one", op("concatenate"), _join_of_one),
     ("join of slices", op("concatenate"), _join_of_slices),
 )
+# fmt: on

@@ -1,4 +1,5 @@
 """Simplification: all rewrite rules of `passes/rules_*.py`, applied to a fixpoint."""
+
 from __future__ import annotations
 
 from dataclasses import dataclass, field
@@ -8,13 +9,18 @@ from . import rules_arithmetic, rules_control, rules_reductions, rules_updates, 
 from .options import Options
 from .rewrite import Rule, RuleTable, rewrite
 
-RULES: tuple[Rule, ...] = (*rules_arithmetic.RULES, *rules_views.RULES, *rules_updates.RULES, *rules_reductions.RULES,
-                           *rules_control.RULES)
+RULES: tuple[Rule, ...] = (
+    *rules_arithmetic.RULES,
+    *rules_views.RULES,
+    *rules_updates.RULES,
+    *rules_reductions.RULES,
+    *rules_control.RULES,
+)
 
 
 @dataclass(frozen=True)
 class Simplify:
-    """Applies the rewrite rules, in regions too. Meaning unchanged to the bit, but for rules that state a number of ulp."""
+    """Applies the rewrite rules, in regions too. Unchanged to the bit, but for rules that state a number of ulp."""
 
     name: str = field(default="simplify", init=False)
     rules: tuple[Rule, ...] = RULES

@@ -1,9 +1,9 @@
 """Each pass on small graphs: what it removes, moves or merges, and what it must leave alone."""
+
 import math
 
 import numpy as np
 import pytest
-
 from weft.ir import OPS, interpret, verify
 from weft.ir.builder import Builder
 from weft.ir.errors import GradientError
@@ -20,7 +20,9 @@ from weft.passes.pipeline import PIPELINE, optimize
 from weft.passes.reverse import backpropagate, gradient
 from weft.passes.rewrite import Rewriter, RuleTable
 
-INDEX, SCALAR, VECTOR, MATRIX = (TensorType(shape, dtype) for shape, dtype in (((), int64), ((), float64), ((3,), float64), ((3, 3), float64)))
+INDEX, SCALAR, VECTOR, MATRIX = (
+    TensorType(shape, dtype) for shape, dtype in (((), int64), ((), float64), ((3,), float64), ((3, 3), float64))
+)
 OFF = Options()
 
 
@@ -60,7 +62,7 @@ def same_meaning(old, new):
         np.testing.assert_array_equal(a, z)
 
 
-# every op ----------------------------------------------------------------------------------------------------------------------
+# every op -------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("op", list(OPS), ids=lambda op: op.name)
@@ -73,22 +75,34 @@ def test_samples_of_every_op_are_optimized_without_change_of_meaning(op):
         for known in (False, True):
             b = Rewriter(graph, RuleTable(()))
             b.params = []
-            inputs = [emit_array(b, a) if known and 0 < a.size <= 16 else b.param(p.type) for a, p in zip(arrays, graph.params, strict=True)]
+            inputs = [
+                emit_array(b, a) if known and 0 < a.size <= 16 else b.param(p.type)
+                for a, p in zip(arrays, graph.params, strict=True)
+            ]
             given = [a for a, v in zip(arrays, inputs, strict=True) if v in b.params]
             program = b.finish(b.append(b.make_node(op, inputs, sample.attrs, regions=sample.regions)).outputs)
             optimized = optimize(program, Options(verify=True))
             for a, z in zip(expected, interpret(optimized, given), strict=True):
-                np.testing.assert_array_max_ulp(a, z, 2) if op is OPS.pow and a.dtype.kind == "f" else np.testing.assert_array_equal(a, z)
+                np.testing.assert_array_max_ulp(
+                    a, z, 2
+                ) if op is OPS.pow and a.dtype.kind == "f" else np.testing.assert_array_equal(a, z)
 
 
-# cse ---------------------------------------------------------------------------------------------------------------------------
+# cse ------------------------------------------------------------------------------------------------------------------
 
 
 def test_cse_merges_what_is_equal_to_the_bit_only():
     def results(b, x, y):
         sums = [b.add(x, y), b.add(y, x), b.sub(x, y), b.sub(y, x)]
         zeros = [b.pad(x, low=(1,), high=(0,), value=v) for v in (0.0, -0.0, 0.0)]
-        return [*sums, *zeros, b.scalar(1, float64), b.scalar(1.0, float64), b.scalar(math.nan, float64), b.scalar(math.nan, float64)]
+        return [
+            *sums,
+            *zeros,
+            b.scalar(1, float64),
+            b.scalar(1.0, float64),
+            b.scalar(math.nan, float64),
+            b.scalar(math.nan, float64),
+        ]
 
     graph = build(VECTOR, VECTOR, results=results)
     merged = CommonSubexpressions()(graph, OFF)
@@ -102,13 +116,16 @@ def test_cse_works_in_regions_and_on_equal_regions():
         return [b.add(b.sin(x), b.sin(x))]
 
     def results(b, p, x):
-        return [b.control(OPS.cond, (p, x), {}, (build(VECTOR, results=branch), build(VECTOR, results=branch)))[0] for _ in range(2)]
+        return [
+            b.control(OPS.cond, (p, x), {}, (build(VECTOR, results=branch), build(VECTOR, results=branch)))[0]
+            for _ in range(2)
+        ]
 
     merged = CommonSubexpressions()(build(TensorType((), bool_), VECTOR, results=results), OFF)
     assert names(merged) == ["cond", "[sin]", "[add]", "[sin]", "[add]"]
 
 
-# dce ---------------------------------------------------------------------------------------------------------------------------
+# dce ------------------------------------------------------------------------------------------------------------------
 
 
 def test_dce_keeps_params_and_drops_the_rest():
@@ -134,10 +151,14 @@ def test_dce_drops_slots_that_only_feed_themselves():
 
 def test_dce_trims_conds_and_while_loops():
     def results(b, p, x, n):
-        branches = [build(VECTOR, VECTOR, results=lambda r, u, v, f=f: [getattr(r, f)(u), r.tanh(v)]) for f in ("sin", "cos")]
+        branches = [
+            build(VECTOR, VECTOR, results=lambda r, u, v, f=f: [getattr(r, f)(u), r.tanh(v)]) for f in ("sin", "cos")
+        ]
         chosen = b.control(OPS.cond, (p, x, x), {}, branches)[0]
         condition = build(INDEX, VECTOR, VECTOR, results=lambda r, k, u, v: [r.lt(k, r.index_scalar(3))])
-        body = build(INDEX, VECTOR, VECTOR, results=lambda r, k, u, v: [r.add(k, r.index_scalar(1)), r.sin(u), r.cos(v)])
+        body = build(
+            INDEX, VECTOR, VECTOR, results=lambda r, k, u, v: [r.add(k, r.index_scalar(1)), r.sin(u), r.cos(v)]
+        )
         return [chosen, b.control(OPS.while_loop, (n, x, x), {"carried": 3}, (condition, body))[2]]
 
     graph = build(TensorType((), bool_), VECTOR, INDEX, results=results)
@@ -147,10 +168,13 @@ def test_dce_trims_conds_and_while_loops():
     same_meaning(graph, trimmed)
 
 
-# invariant motion --------------------------------------------------------------------------------------------------------------
+# invariant motion -----------------------------------------------------------------------------------------------------
 
 
-def invariant_program(count=None, body=lambda r, i, x, w, k: [r.add(x, matvec(r, r.permute(w, dims=(1, 0)), r.sin(r.full((3,), 2.0, float64))))]):
+def invariant_program(
+    count=None,
+    body=lambda r, i, x, w, k: [r.add(x, matvec(r, r.permute(w, dims=(1, 0)), r.sin(r.full((3,), 2.0, float64))))],
+):
     def results(b, x, w, k):
         return loop(b, k if count is None else count, x, w, k, carried=1, step=body)
 
@@ -173,7 +197,9 @@ def test_what_can_fail_moves_only_out_of_loops_that_run():
     assert InvariantMotion()(invariant_program(body=body), OFF).nodes[-1].op is OPS.loop
     assert "[dynamic_slice]" in names(InvariantMotion()(invariant_program(body=body), OFF))
     assert "[dynamic_slice]" not in names(InvariantMotion()(invariant_program(4, body), OFF))
-    assert interpret(InvariantMotion()(invariant_program(0, body), OFF), [np.ones(3), np.ones((3, 3)), 7])[0].tolist() == [1, 1, 1]
+    assert interpret(InvariantMotion()(invariant_program(0, body), OFF), [np.ones(3), np.ones((3, 3)), 7])[
+        0
+    ].tolist() == [1, 1, 1]
 
 
 def test_constants_views_and_large_elementwise_results_stay():
@@ -195,7 +221,7 @@ def test_invariant_work_leaves_nested_loops_one_by_one():
     same_meaning(graph, moved)
 
 
-# loops and derivatives ---------------------------------------------------------------------------------------------------------
+# loops and derivatives ------------------------------------------------------------------------------------------------
 
 
 def power_iteration(count):
@@ -244,14 +270,21 @@ def test_a_loop_that_needs_the_earlier_one_does_not_take_its_place():
 
 @pytest.mark.parametrize("count", [0, 1, 2])
 def test_short_loops_have_derivatives(count):
-    graph = build(VECTOR, results=lambda b, x: [b.sum(loop(b, count, x, carried=1, step=lambda r, i, u: [r.mul(u, u)])[0], dims=(0,))])
+    graph = build(
+        VECTOR,
+        results=lambda b, x: [b.sum(loop(b, count, x, carried=1, step=lambda r, i, u: [r.mul(u, u)])[0], dims=(0,))],
+    )
     x = np.array([0.5, -2.0, 3.0])
     np.testing.assert_allclose(interpret(gradient(graph), [x])[1], 2**count * x ** (2**count - 1))
 
 
 def test_the_last_iteration_alone_sees_its_cotangent():
-    """log of an intermediate zero has an infinite slope, which must not meet a zero cotangent of the earlier iterations."""
-    graph = build(SCALAR, results=lambda b, x: loop(b, 2, x, carried=1, step=lambda r, i, u: [r.add(u, r.full_like(u, 1)), r.log(u)])[1:])
+    """log of an intermediate zero has an infinite slope, which must not meet a zero cotangent of the earlier
+    iterations."""
+    graph = build(
+        SCALAR,
+        results=lambda b, x: loop(b, 2, x, carried=1, step=lambda r, i, u: [r.add(u, r.full_like(u, 1)), r.log(u)])[1:],
+    )
     value, slope = interpret(gradient(graph), [0.0])
     assert value == 0 and slope == 1
 
@@ -266,7 +299,9 @@ def test_no_derivative_says_what_to_do():
 
     def halving(b, x):
         condition = build(SCALAR, results=lambda r, u: [r.gt(u, r.scalar(1.0, float64))])
-        return b.control(OPS.while_loop, (x,), {"carried": 1}, (condition, build(SCALAR, results=lambda r, u: [r.scale(u, 0.5)])))
+        return b.control(
+            OPS.while_loop, (x,), {"carried": 1}, (condition, build(SCALAR, results=lambda r, u: [r.scale(u, 0.5)]))
+        )
 
     with pytest.raises(GradientError, match="while_loop has no derivative.*fixed number"):
         gradient(build(SCALAR, results=halving))
@@ -283,8 +318,15 @@ def test_backpropagate_serves_intermediate_values_and_other_keys():
     z = b.mul(y, y)
     keys = {x: "x", y: "y", z: "z"}
     seen = []
-    found = backpropagate(tuple(b.nodes), {"z": b.full_like(z, 1.0)}, ["y", "x"], b, input_keys=lambda n: [keys[v] for v in n.inputs],
-                          output_keys=lambda n: [keys[v] for v in n.outputs], on_node=lambda n: seen.append(n.op.name))
+    found = backpropagate(
+        tuple(b.nodes),
+        {"z": b.full_like(z, 1.0)},
+        ["y", "x"],
+        b,
+        input_keys=lambda n: [keys[v] for v in n.inputs],
+        output_keys=lambda n: [keys[v] for v in n.outputs],
+        on_node=lambda n: seen.append(n.op.name),
+    )
     assert list(found) == ["y", "x"] and seen == ["mul", "sin"]
     point = np.array([0.1, 0.2, 0.3])
     at_y, at_x = interpret(b.finish([found["y"], found["x"]]), [point])
@@ -301,7 +343,7 @@ def test_integers_and_zero_gradients_stop_the_flow():
     assert slope.tolist() == [1, 2, -3]
 
 
-# the pipeline ------------------------------------------------------------------------------------------------------------------
+# the pipeline ---------------------------------------------------------------------------------------------------------
 
 
 def test_options_verify_dump_and_switch_off(tmp_path):
@@ -310,7 +352,11 @@ def test_options_verify_dump_and_switch_off(tmp_path):
     optimized = optimize(graph, Options(verify=True, dump_ir=str(tmp_path)), lambda name, g: seen.append(name))
     assert seen == [step.name for step in PIPELINE]
     files = sorted(tmp_path.iterdir())
-    assert len(files) == len(PIPELINE) + 1 and files[0].read_text() == f"{graph}\n" and files[-1].read_text() == f"{optimized}\n"
+    assert (
+        len(files) == len(PIPELINE) + 1
+        and files[0].read_text() == f"{graph}\n"
+        and files[-1].read_text() == f"{optimized}\n"
+    )
     assert optimize(graph, Options(disabled=frozenset(seen))) is graph
 
 

@@ -1,9 +1,10 @@
-"""Random programs, loops and conds included: every pass keeps their meaning, and their derivatives agree with differences."""
+"""Random programs, loops and conds included: every pass keeps their meaning, and their derivatives agree with
+differences."""
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
 from weft.ir import OPS, interpret
 from weft.ir.builder import Builder, inline
 from weft.ir.types import TensorType, bool_, float64, int64
@@ -21,7 +22,18 @@ class Program:
         self.b, self.rng, self.values, self.depth = b, rng, list(values), depth
 
     def grow(self, steps):
-        choices = [self.unary, self.unary, self.binary, self.binary, self.view, self.view, self.piece, self.reduce, self.update, self.product]
+        choices = [
+            self.unary,
+            self.unary,
+            self.binary,
+            self.binary,
+            self.view,
+            self.view,
+            self.piece,
+            self.reduce,
+            self.update,
+            self.product,
+        ]
         choices += [self.loop, self.cond] * (self.depth > 0)
         for _ in range(steps):
             made = self.pick(choices)()
@@ -48,14 +60,38 @@ class Program:
 
     def unary(self):
         b, x = self.b, self.any()
-        return [self.pick([b.sin, b.tanh, b.neg, b.sigmoid, lambda v: b.mul(v, v), lambda v: b.scale(v, 0.5), lambda v: b.neg(b.neg(v)),
-                           lambda v: b.add(v, b.full_like(v, 1.0)), b.abs])(x)]
+        return [
+            self.pick(
+                [
+                    b.sin,
+                    b.tanh,
+                    b.neg,
+                    b.sigmoid,
+                    lambda v: b.mul(v, v),
+                    lambda v: b.scale(v, 0.5),
+                    lambda v: b.neg(b.neg(v)),
+                    lambda v: b.add(v, b.full_like(v, 1.0)),
+                    b.abs,
+                ]
+            )(x)
+        ]
 
     def binary(self):
         b, x = self.b, self.any()
         y = self.like(x.shape)
-        return [self.pick([b.add, b.sub, b.mul, b.maximum, b.minimum, lambda p, q: b.select(b.lt(p, q), p, b.sin(q)),
-                           lambda p, q: b.div(p, b.add(b.mul(q, q), b.full_like(q, 1.0)))])(x, y)]
+        return [
+            self.pick(
+                [
+                    b.add,
+                    b.sub,
+                    b.mul,
+                    b.maximum,
+                    b.minimum,
+                    lambda p, q: b.select(b.lt(p, q), p, b.sin(q)),
+                    lambda p, q: b.div(p, b.add(b.mul(q, q), b.full_like(q, 1.0))),
+                ]
+            )(x, y)
+        ]
 
     def view(self):
         b, x = self.b, self.any()
@@ -96,7 +132,14 @@ class Program:
         starts, sizes = tuple(a for a, _ in box), tuple(z - a for a, z in box)
         u = self.like(sizes)
         if self.rng.random() < 0.5:
-            return [b.slice_update(x, u, starts=tuple(a if n else 0 for a, n in zip(starts, sizes, strict=True)), steps=(1,) * len(starts))]
+            return [
+                b.slice_update(
+                    x,
+                    u,
+                    starts=tuple(a if n else 0 for a, n in zip(starts, sizes, strict=True)),
+                    steps=(1,) * len(starts),
+                )
+            ]
         places = [b.index_scalar(a) for a in starts]
         return [b.dynamic_update(x, u, *places), b.dynamic_slice(x, *places, sizes=sizes)]
 
@@ -110,7 +153,8 @@ class Program:
         return [b.dot_general(b.tanh(x), y, lhs_batch=(), rhs_batch=(), lhs_contract=(i,), rhs_contract=(j,))]
 
     def region(self, params, results, steps=4):
-        """A closed graph over `params` with results of the types `results`, tamed so that repetition does not explode."""
+        """A closed graph over `params` with results of the types `results`, tamed so that repetition does not
+        explode."""
         b = Builder("region")
         inside = [b.param(t) for t in params]
         program = Program(b, self.rng, [v for v in inside if v.dtype is float64], self.depth - 1)
@@ -175,7 +219,8 @@ def slope_graph(graph):
 
 
 def assert_slope(graph, arrays, directions, step, tolerance):
-    """The derivative along `directions` is the limit of differences; skipped where the two differences disagree (a kink)."""
+    """The derivative along `directions` is the limit of differences; skipped where the two differences disagree (a
+    kink)."""
     given = [*arrays, *directions]
     exact = interpret(slope_graph(graph), given)[0]
 
@@ -223,8 +268,12 @@ def test_each_pass_can_be_switched_off():
 
 
 def test_a_broken_derivative_is_found(monkeypatch):
-    broken = (lambda b, node, g: b.mul(g, b.sin(node.inputs[0])),)
-    monkeypatch.setattr(type(OPS.sin), "input_rule", lambda op, i, rule=type(OPS.sin).input_rule: broken[0] if op is OPS.sin else rule(op, i))
+    given = type(OPS.sin).input_rule
+
+    def rule(op, i):
+        return (lambda b, node, g: b.mul(g, b.sin(node.inputs[0]))) if op is OPS.sin else given(op, i)
+
+    monkeypatch.setattr(type(OPS.sin), "input_rule", rule)
     b = Builder("sine")
     x = b.param(TensorType((), float64))
     with pytest.raises(AssertionError):

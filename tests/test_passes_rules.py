@@ -1,10 +1,11 @@
-"""Every rewrite rule alone: it fits its example, and the rewritten graph has the same meaning, to the bit where it says so."""
+"""Every rewrite rule alone: it fits its example, and the rewritten graph has the same meaning, to the bit where it says
+so."""
+
 import dataclasses
 import math
 
 import numpy as np
 import pytest
-
 from weft.ir.builder import Builder
 from weft.ir.errors import WeftError
 from weft.ir.graph import Graph
@@ -97,7 +98,8 @@ def region(*types, results):
 
 
 def loop(b, count, *operands, carried, step):
-    """A loop over [1, 1 + count), or over a runtime count when that is None; `step(b, index, *operands)` gives the body's results."""
+    """A loop over [1, 1 + count), or over a runtime count when that is None; `step(b, index, *operands)` gives the
+    body's results."""
     start = b.index_scalar(1)
     stop = b.add(start, b.ints()) if count is None else b.index_scalar(1 + count)
     body = region(TensorType((), int64), *(v.type for v in operands), results=step)
@@ -113,7 +115,9 @@ def while_(b, *operands, carried, step):
 
 def cond(b, predicate, *operands):
     types = [v.type for v in operands]
-    then, otherwise = (region(*types, results=lambda r, *xs, f=f: [getattr(r, f)(xs[0], x) for x in xs[1:]]) for f in ("add", "mul"))
+    then, otherwise = (
+        region(*types, results=lambda r, *xs, f=f: [getattr(r, f)(xs[0], x) for x in xs[1:]]) for f in ("add", "mul")
+    )
     return b.control(OPS.cond, (predicate, *operands), {}, (then, otherwise))
 
 
@@ -123,19 +127,41 @@ def scaled_sum(b, i, x, y):
 
 def same_operand(b):
     x = b.floats(3)
-    return loop(b, None, b.floats(3), x, b.full((3,), 2, float32), x, carried=1,
-                step=lambda r, i, s, p, q, u: [r.add(r.mul(s, p), r.mul(q, u))])
+    return loop(
+        b,
+        None,
+        b.floats(3),
+        x,
+        b.full((3,), 2, float32),
+        x,
+        carried=1,
+        step=lambda r, i, s, p, q, u: [r.add(r.mul(s, p), r.mul(q, u))],
+    )
 
 
 def settled(b):
     x, zero = b.floats(3), b.full((3,), 0, float32)
-    return loop(b, None, x, zero, b.floats(3), b.floats(3), carried=3,
-                step=lambda r, i, s, z, kept, w: [r.add(r.add(s, z), r.mul(kept, w)), r.full((3,), 0, float32), kept])
+    return loop(
+        b,
+        None,
+        x,
+        zero,
+        b.floats(3),
+        b.floats(3),
+        carried=3,
+        step=lambda r, i, s, z, kept, w: [r.add(r.add(s, z), r.mul(kept, w)), r.full((3,), 0, float32), kept],
+    )
 
 
 def settled_while(b):
-    return while_(b, b.ints(), b.floats(3), b.floats(3), carried=3,
-                  step=lambda r, n, s, kept: [r.add(n, r.index_scalar(1)), r.add(s, kept), kept])
+    return while_(
+        b,
+        b.ints(),
+        b.floats(3),
+        b.floats(3),
+        carried=3,
+        step=lambda r, n, s, kept: [r.add(n, r.index_scalar(1)), r.add(s, kept), kept],
+    )
 
 
 def twin_slots(b):
@@ -152,13 +178,26 @@ def known_lasts(b):
 
 
 EXAMPLES = {
-    "decided cond": [lambda b: cond(b, b.scalar(True, bool_), b.floats(3), b.floats(3)),
-                     lambda b: cond(b, b.scalar(False, bool_), b.floats(3), b.floats(3))],
-    "few iterations": [lambda b: loop(b, 0, b.floats(3), b.floats(3), carried=1, step=scaled_sum),
-                       lambda b: loop(b, 1, b.floats(3), b.floats(3), carried=1, step=scaled_sum)],
-    "needless operands": [same_operand, lambda b: cond(b, b.bools(), b.floats(3), b.full((3,), 1.5, float32)),
-                          lambda b: while_(b, b.ints(), b.literal(values=(1, 2), shape=(2,), dtype=int64), carried=1,
-                                           step=lambda r, n, v: [r.add(n, r.sum(v, dims=(0,)))])],
+    "stopped gradient": [lambda b: b.stop_gradient(b.floats(3))],
+    "decided cond": [
+        lambda b: cond(b, b.scalar(True, bool_), b.floats(3), b.floats(3)),
+        lambda b: cond(b, b.scalar(False, bool_), b.floats(3), b.floats(3)),
+    ],
+    "few iterations": [
+        lambda b: loop(b, 0, b.floats(3), b.floats(3), carried=1, step=scaled_sum),
+        lambda b: loop(b, 1, b.floats(3), b.floats(3), carried=1, step=scaled_sum),
+    ],
+    "needless operands": [
+        same_operand,
+        lambda b: cond(b, b.bools(), b.floats(3), b.full((3,), 1.5, float32)),
+        lambda b: while_(
+            b,
+            b.ints(),
+            b.literal(values=(1, 2), shape=(2,), dtype=int64),
+            carried=1,
+            step=lambda r, n, v: [r.add(n, r.sum(v, dims=(0,)))],
+        ),
+    ],
     "settled slots": [settled, settled_while],
     "twins": [twin_slots],
     "known lasts": [known_lasts],
@@ -169,12 +208,19 @@ EXAMPLES = {
     "negative zero minus": [with_constant("sub", -0.0, first=True)],
     "least maximum": [with_constant("maximum", -math.inf)],
     "greatest minimum": [with_constant("minimum", math.inf)],
-    "unit": [with_constant("add", 0, make="ints"), with_constant("bitwise_and", -1, make="ints"),
-             with_constant("logical_or", False, make="bools"), with_constant("shift_left", 0, make="ints")],
+    "unit": [
+        with_constant("add", 0, make="ints"),
+        with_constant("bitwise_and", -1, make="ints"),
+        with_constant("logical_or", False, make="bools"),
+        with_constant("shift_left", 0, make="ints"),
+    ],
     "absorbing": [with_constant("mul", 0, make="ints"), with_constant("logical_and", False, make="bools", first=True)],
     "negated twice": [lambda b: b.neg(b.neg(b.floats(10)))],
     "minus negated": [lambda b: b.sub(b.floats(10), b.neg(b.floats(10)))],
-    "plus negated": [lambda b: b.add(b.floats(10), b.neg(b.floats(10))), lambda b: b.add(b.neg(b.floats(10)), b.floats(10))],
+    "plus negated": [
+        lambda b: b.add(b.floats(10), b.neg(b.floats(10))),
+        lambda b: b.add(b.neg(b.floats(10)), b.floats(10)),
+    ],
     "negated times negated": [lambda b: square_negated(b, "mul")],
     "negated over negated": [lambda b: square_negated(b, "div")],
     "size of negated": [lambda b: b.abs(b.neg(b.floats(10)))],
@@ -196,12 +242,24 @@ EXAMPLES = {
     "no choice": [lambda b: (lambda x: b.select(b.bools(10), x, x))(b.floats(10))],
     "choice turned": [lambda b: b.select(b.logical_not(b.bools(10)), b.floats(10), b.floats(10))],
     "same dtype": [lambda b: b.convert(b.floats(10), dtype=float32)],
-    "converted twice": [lambda b: b.cast(b.cast(b.floats(10), float64), float32), lambda b: b.cast(b.cast(b.bools(10), int64), float32),
-                        lambda b: b.cast(b.cast(b.ints(10), int32), uint8), lambda b: b.cast(b.cast(b.ints(10, dtype=uint8), int32), float64)],
-    "below broadcast": [lambda b: b.mul(b.expand(b.floats(5), (3, 5)), b.full((3, 5), 0.5, float32)),
-                        lambda b: b.exp(b.expand(b.floats(), (10,)))],
-    "constant view": [lambda b: b.reshape(b.full((2, 3), 7, float32), shape=(6,)), lambda b: b.broadcast(b.full((1, 3), 7, float32), shape=(2, 3))],
-    "same shape": [lambda b: b.reshape(b.floats(2, 3), shape=(2, 3)), lambda b: b.broadcast(b.floats(2, 3), shape=(2, 3))],
+    "converted twice": [
+        lambda b: b.cast(b.cast(b.floats(10), float64), float32),
+        lambda b: b.cast(b.cast(b.bools(10), int64), float32),
+        lambda b: b.cast(b.cast(b.ints(10), int32), uint8),
+        lambda b: b.cast(b.cast(b.ints(10, dtype=uint8), int32), float64),
+    ],
+    "below broadcast": [
+        lambda b: b.mul(b.expand(b.floats(5), (3, 5)), b.full((3, 5), 0.5, float32)),
+        lambda b: b.exp(b.expand(b.floats(), (10,))),
+    ],
+    "constant view": [
+        lambda b: b.reshape(b.full((2, 3), 7, float32), shape=(6,)),
+        lambda b: b.broadcast(b.full((1, 3), 7, float32), shape=(2, 3)),
+    ],
+    "same shape": [
+        lambda b: b.reshape(b.floats(2, 3), shape=(2, 3)),
+        lambda b: b.broadcast(b.floats(2, 3), shape=(2, 3)),
+    ],
     "reshape of reshape": [lambda b: b.reshape(b.reshape(b.floats(2, 6), shape=(3, 4)), shape=(12,))],
     "broadcast of broadcast": [lambda b: b.expand(b.expand(b.floats(3), (2, 3)), (4, 2, 3))],
     "broadcast adds ones": [lambda b: b.expand(b.floats(3), (1, 1, 3))],
@@ -209,52 +267,107 @@ EXAMPLES = {
     "permute moves nothing": [lambda b: b.permute(b.floats(3, 1, 2), dims=(1, 0, 2))],
     "permute of permute": [lambda b: b.permute(b.permute(b.floats(2, 3, 4), dims=(1, 2, 0)), dims=(1, 0, 2))],
     "whole slice": [lambda b: part(b, b.floats(2, 3), (0, 0), (2, 3))],
-    "slice of slice": [lambda b: part(b, part(b, b.floats(12), (1,), (11,), (2,)), (1,), (5,), (3,)),
-                       lambda b: part(b, part(b, b.floats(12), (5,), (5,)), (0,), (0,))],
-    "slice of broadcast": [lambda b: part(b, b.expand(b.floats(3, 1, 4), (2, 3, 5, 4)), (0, 1, 2, 1), (1, 3, 4, 4), (1, 1, 1, 2))],
+    "slice of slice": [
+        lambda b: part(b, part(b, b.floats(12), (1,), (11,), (2,)), (1,), (5,), (3,)),
+        lambda b: part(b, part(b, b.floats(12), (5,), (5,)), (0,), (0,)),
+    ],
+    "slice of broadcast": [
+        lambda b: part(b, b.expand(b.floats(3, 1, 4), (2, 3, 5, 4)), (0, 1, 2, 1), (1, 3, 4, 4), (1, 1, 1, 2))
+    ],
     "flip moves nothing": [lambda b: b.flip(b.floats(1, 4), dims=(0,))],
-    "flip of flip": [lambda b: b.flip(b.flip(b.floats(2, 3), dims=(0, 1)), dims=(1,)), lambda b: b.flip(b.flip(b.floats(4), dims=(0,)), dims=(0,))],
-    "strided reshape": [lambda b: b.as_strided(b.view_as(b.floats(2, 6), (12,)), shape=(3, 2), strides=(2, 3), offset=1)],
+    "flip of flip": [
+        lambda b: b.flip(b.flip(b.floats(2, 3), dims=(0, 1)), dims=(1,)),
+        lambda b: b.flip(b.flip(b.floats(4), dims=(0,)), dims=(0,)),
+    ],
+    "strided reshape": [
+        lambda b: b.as_strided(b.view_as(b.floats(2, 6), (12,)), shape=(3, 2), strides=(2, 3), offset=1)
+    ],
     "strided takes all": [lambda b: b.as_strided(b.floats(2, 6), shape=(3, 1, 4), strides=(4, 9, 1), offset=0)],
-    "slice of concatenate": [lambda b: part(b, joined(b), (2, 0), (6, 2), (2, 1)), lambda b: part(b, joined(b), (0, 0), (2, 3))],
-    "slice of pad": [lambda b: part(b, b.pad(b.floats(4), low=(2,), high=(3,), value=1.5), (3,), (6,)),
-                     lambda b: part(b, b.pad(b.floats(4), low=(2,), high=(3,), value=-0.0), (6,), (9,))],
+    "slice of concatenate": [
+        lambda b: part(b, joined(b), (2, 0), (6, 2), (2, 1)),
+        lambda b: part(b, joined(b), (0, 0), (2, 3)),
+    ],
+    "slice of pad": [
+        lambda b: part(b, b.pad(b.floats(4), low=(2,), high=(3,), value=1.5), (3,), (6,)),
+        lambda b: part(b, b.pad(b.floats(4), low=(2,), high=(3,), value=-0.0), (6,), (9,)),
+    ],
     "pad by nothing": [lambda b: b.pad(b.floats(4), low=(0,), high=(0,), value=1)],
     "pad of pad": [lambda b: b.pad(b.pad(b.floats(4), low=(2,), high=(0,), value=0.0), low=(1,), high=(3,), value=0.0)],
-    "join of one": [lambda b: b.concatenate(b.floats(4), dim=0), lambda b: b.concatenate(b.floats(4), b.floats(0), b.floats(2), dim=0)],
-    "join of slices": [lambda b: (lambda x: b.concatenate(part(b, x, (1, 1), (3, 2)), part(b, x, (3, 1), (4, 2)), dim=0))(b.floats(5, 3))],
-    "update covers all": [lambda b: put(b, b.floats(4), b.floats(4), (0,)), lambda b: put(b, b.floats(4), b.floats(0), (2,))],
-    "slice of update": [lambda b: part(b, put(b, b.floats(8), b.floats(3), (1,), (2,)), (3,), (6,), (2,)),
-                        lambda b: part(b, put(b, b.floats(8), b.floats(3), (1,), (2,)), (0,), (8,), (2,)),
-                        lambda b: part(b, put(b, b.floats(8, 3), b.floats(3, 2), (1, 1)), (4, 0), (7, 3)),
-                        lambda b: part(b, put(b, b.floats(8), b.floats(3), (1,)), (2,), (3,))],
+    "join of one": [
+        lambda b: b.concatenate(b.floats(4), dim=0),
+        lambda b: b.concatenate(b.floats(4), b.floats(0), b.floats(2), dim=0),
+    ],
+    "join of slices": [
+        lambda b: (lambda x: b.concatenate(part(b, x, (1, 1), (3, 2)), part(b, x, (3, 1), (4, 2)), dim=0))(
+            b.floats(5, 3)
+        )
+    ],
+    "update covers all": [
+        lambda b: put(b, b.floats(4), b.floats(4), (0,)),
+        lambda b: put(b, b.floats(4), b.floats(0), (2,)),
+    ],
+    "slice of update": [
+        lambda b: part(b, put(b, b.floats(8), b.floats(3), (1,), (2,)), (3,), (6,), (2,)),
+        lambda b: part(b, put(b, b.floats(8), b.floats(3), (1,), (2,)), (0,), (8,), (2,)),
+        lambda b: part(b, put(b, b.floats(8, 3), b.floats(3, 2), (1, 1)), (4, 0), (7, 3)),
+        lambda b: part(b, put(b, b.floats(8), b.floats(3), (1,)), (2,), (3,)),
+    ],
     "update of update": [lambda b: put(b, put(b, b.floats(8), b.floats(2), (2,)), b.floats(4), (1,))],
     "update with own slice": [lambda b: (lambda x: put(b, x, part(b, x, (1,), (4,)), (1,)))(b.floats(8))],
     "slice at a constant": [lambda b: b.dynamic_slice(b.floats(4, 4), *places(b, 1, 2), sizes=(3, 2))],
     "update at a constant": [lambda b: b.dynamic_update(b.floats(4, 4), b.floats(3, 2), *places(b, 1, 2))],
     "slice of dynamic update": [dynamic_slice_after_update],
     "dynamic update twice": [dynamic_update_twice],
-    "strided of update": [lambda b: b.as_strided(b.as_strided_update(b.floats(12), b.floats(2, 3), strides=(1, 3), offset=2), shape=(2, 3), strides=(1, 3),
-                                                 offset=2)],
-    "strided update twice": [lambda b: b.as_strided_update(b.as_strided_update(b.floats(12), b.floats(2, 3), strides=(1, 3), offset=2), b.floats(2, 3),
-                                                           strides=(1, 3), offset=2)],
+    "strided of update": [
+        lambda b: b.as_strided(
+            b.as_strided_update(b.floats(12), b.floats(2, 3), strides=(1, 3), offset=2),
+            shape=(2, 3),
+            strides=(1, 3),
+            offset=2,
+        )
+    ],
+    "strided update twice": [
+        lambda b: b.as_strided_update(
+            b.as_strided_update(b.floats(12), b.floats(2, 3), strides=(1, 3), offset=2),
+            b.floats(2, 3),
+            strides=(1, 3),
+            offset=2,
+        )
+    ],
     "over no axes": [lambda b: b.sum(b.floats(10), dims=())],
-    "over axes of one": [lambda b: b.sum(b.floats(1, 10), dims=(0,)), lambda b: b.sum(b.floats(4, 1, 3), dims=(0, 1)),
-                         lambda b: b.amax(b.floats(10, 1), dims=(1,)), lambda b: b.any(b.bools(1, 1), dims=(0, 1))],
-    "reduction of reduction": [lambda b: b.amax(b.amax(b.floats(2, 5, 3), dims=(1,)), dims=(1,)),
-                               lambda b: b.sum(b.sum(b.ints(2, 5, 3), dims=(0,)), dims=(0,))],
-    "extreme of broadcast": [lambda b: b.amax(b.expand(b.floats(5, 1), (3, 5, 4)), dims=(0, 2)), lambda b: b.amin(b.expand(b.floats(5), (2, 3, 5)), dims=(1,))],
+    "over axes of one": [
+        lambda b: b.sum(b.floats(1, 10), dims=(0,)),
+        lambda b: b.sum(b.floats(4, 1, 3), dims=(0, 1)),
+        lambda b: b.amax(b.floats(10, 1), dims=(1,)),
+        lambda b: b.any(b.bools(1, 1), dims=(0, 1)),
+    ],
+    "reduction of reduction": [
+        lambda b: b.amax(b.amax(b.floats(2, 5, 3), dims=(1,)), dims=(1,)),
+        lambda b: b.sum(b.sum(b.ints(2, 5, 3), dims=(0,)), dims=(0,)),
+    ],
+    "extreme of broadcast": [
+        lambda b: b.amax(b.expand(b.floats(5, 1), (3, 5, 4)), dims=(0, 2)),
+        lambda b: b.amin(b.expand(b.floats(5), (2, 3, 5)), dims=(1,)),
+    ],
     "scan of one": [lambda b: b.cumsum(b.floats(10, 1), dim=1)],
     "place of one": [lambda b: b.argmax(b.floats(10, 1), dim=1)],
     "dot of permuted left": [lambda b: dot(b, b.permute(b.ints(3, 2), dims=(1, 0)), b.ints(3, 4))],
     "dot of permuted right": [lambda b: dot(b, b.ints(2, 3), b.permute(b.ints(4, 3), dims=(1, 0)))],
-    "permuted dot": [lambda b: b.permute(dot(b, b.ints(2, 3), b.ints(3, 4)), dims=(1, 0)),
-                     lambda b: b.permute(b.dot_general(b.ints(2, 3, 5), b.ints(2, 5, 4), lhs_batch=(0,), rhs_batch=(0,), lhs_contract=(2,),
-                                                       rhs_contract=(1,)), dims=(0, 2, 1))],
+    "permuted dot": [
+        lambda b: b.permute(dot(b, b.ints(2, 3), b.ints(3, 4)), dims=(1, 0)),
+        lambda b: b.permute(
+            b.dot_general(
+                b.ints(2, 3, 5), b.ints(2, 5, 4), lhs_batch=(0,), rhs_batch=(0,), lhs_contract=(2,), rhs_contract=(1,)
+            ),
+            dims=(0, 2, 1),
+        ),
+    ],
     "fold elementwise": [lambda b: b.div(b.full((3, 50), 1, float32), b.full((3, 50), 3, float32))],
     "fold reduction": [lambda b: b.sum(b.full((7, 30), 0.1, float32), dims=(1,))],
-    "fold small": [lambda b: b.exp(b.literal(values=(1.0, -0.0, math.nan), shape=(3,), dtype=float32)),
-                   lambda b: b.permute(b.iota(shape=(2, 3), dim=1, dtype=int64), dims=(1, 0))],
+    "fold small": [
+        lambda b: b.exp(b.literal(values=(1.0, -0.0, math.nan), shape=(3,), dtype=float32)),
+        lambda b: b.permute(b.iota(shape=(2, 3), dim=1, dtype=int64), dims=(1, 0)),
+    ],
     "uniform literal": [lambda b: b.literal(values=(2.0, 2.0), shape=(2,), dtype=float32)],
     "iota of one": [lambda b: b.iota(shape=(3, 1), dim=1, dtype=int64)],
 }
@@ -288,7 +401,9 @@ def assert_same(old: Graph, new: Graph, ulp: int = 0, seeds: int = 4) -> None:
                 np.testing.assert_array_max_ulp(np.where(np.isnan(a), 0, a), np.where(np.isnan(z), 0, z), ulp)
             else:
                 np.testing.assert_array_equal(a, z)
-                np.testing.assert_array_equal(np.signbit(a[~np.isnan(a)]), np.signbit(z[~np.isnan(z)])) if a.dtype.kind == "f" else None
+                np.testing.assert_array_equal(
+                    np.signbit(a[~np.isnan(a)]), np.signbit(z[~np.isnan(z)])
+                ) if a.dtype.kind == "f" else None
 
 
 def test_every_rule_has_an_example():
@@ -309,17 +424,23 @@ def test_rule(name):
         assert rewrite(everything, RuleTable(RULES.values())) is everything
 
 
-@pytest.mark.parametrize(("name", "build"), [
-    ("plus zero", with_constant("add", 0.0)), ("minus negative zero", with_constant("sub", -0.0)), ("times zero", with_constant("mul", 0)),
-    ("zero minus", with_constant("sub", 0.0, first=True)), ("over three", with_constant("div", 3.0)),
-    ("over the smallest", with_constant("div", 2.0**-149)),
-    ("through integers", lambda b: b.cast(b.cast(b.floats(10), int64), float32)),
-    ("through float32", lambda b: b.cast(b.cast(b.ints(10), float32), int64)),
-    ("sum of broadcast", lambda b: b.sum(b.expand(b.floats(5), (3, 5)), dims=(0,))),
-    ("sum of sum", lambda b: b.sum(b.sum(b.floats(4, 5), dims=(0,)), dims=(0,))),
-    ("out of range", lambda b: b.dynamic_slice(b.floats(4), *places(b, 3), sizes=(2,))),
-    ("overlapping read", lambda b: part(b, put(b, b.floats(8), b.floats(3), (1,)), (0,), (3,))),
-])
+@pytest.mark.parametrize(
+    ("name", "build"),
+    [
+        ("plus zero", with_constant("add", 0.0)),
+        ("minus negative zero", with_constant("sub", -0.0)),
+        ("times zero", with_constant("mul", 0)),
+        ("zero minus", with_constant("sub", 0.0, first=True)),
+        ("over three", with_constant("div", 3.0)),
+        ("over the smallest", with_constant("div", 2.0**-149)),
+        ("through integers", lambda b: b.cast(b.cast(b.floats(10), int64), float32)),
+        ("through float32", lambda b: b.cast(b.cast(b.ints(10), float32), int64)),
+        ("sum of broadcast", lambda b: b.sum(b.expand(b.floats(5), (3, 5)), dims=(0,))),
+        ("sum of sum", lambda b: b.sum(b.sum(b.floats(4, 5), dims=(0,)), dims=(0,))),
+        ("out of range", lambda b: b.dynamic_slice(b.floats(4), *places(b, 3), sizes=(2,))),
+        ("overlapping read", lambda b: part(b, put(b, b.floats(8), b.floats(3), (1,)), (0,), (3,))),
+    ],
+)
 def test_what_looks_true_and_is_not(name, build):
     graph = graph_of(build)
     assert rewrite(graph, RuleTable(RULES.values())) is graph, name
