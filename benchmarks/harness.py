@@ -1,0 +1,241 @@
+"""Runs cases side by side: every (case, peer) in a process of its own, rounds interleaved, the least of the rounds' medians.
+
+A case is a table of peers. A peer is the name of a library and a function that gets the imported library and returns a `Work`. A peer
+whose library is not installed is left out; one whose answer differs from the case's expectation is an error, not a figure.
+"""
+from __future__ import annotations
+
+import argparse
+import contextlib
+import importlib
+import importlib.metadata
+import importlib.util
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+SAMPLES, SAMPLE_SECONDS = 7, 0.02
+PAUSE = 0.3
+"""Between two processes' turns, so that threads of the last one have gone to sleep."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """What is timed: `run` does `steps` steps. `answer` computes, from a fresh start, numbers that every peer must agree on."""
+
+    run: Callable[[], Any]
+    steps: int
+    answer: Callable[[], Any]
+    reports: bool = False
+    """`run` returns the seconds that count (it starts a process, say)."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """One row of the table."""
+
+    name: str
+    what: str
+    peers: Mapping[str, tuple[str, Callable[[Any], Work]]]
+    """Peer's name -> (library, function from the library to the work)."""
+    expected: Callable[[], Any]
+    """The answer, by NumPy."""
+    tolerance: float = 1e-4
+    """Relative, of the answers."""
+    busy: bool = False
+    """Timed a second time beside a foreign process that keeps a core busy."""
+
+
+@dataclass
+class Timing:
+    """What one peer did in one case."""
+
+    first_call: float = 0.0
+    """Seconds from the imported library to the first answer: tracing and compiling."""
+    medians: list[float] = field(default_factory=list)
+    """Seconds a step, a median for each round."""
+    busy: list[float] = field(default_factory=list)
+    problem: str = ""
+
+    @property
+    def best(self) -> float:
+        """Seconds a step: the least median."""
+        return min(self.medians)
+
+
+# The measuring process -------------------------------------------------------------------------------------------------------
+
+
+def worker(module: str, case_name: str, peer: str) -> None:
+    """Prepares one peer, prints its answer, then one median a line for every line that it reads."""
+    case = next(c for c in importlib.import_module(module).CASES if c.name == case_name)
+    library, prepare = case.peers[peer]
+    imported = importlib.import_module(library)
+    start = time.perf_counter()
+    work = prepare(imported)
+    answer = np.asarray(work.answer(), np.float64)
+    first_call = time.perf_counter() - start
+    np.testing.assert_allclose(answer, case.expected(), rtol=case.tolerance)
+    work.run()
+    once = max(seconds(work, 1), 1e-9)
+    repeats, count = max(1, round(SAMPLE_SECONDS / once)), SAMPLES if once < 0.2 else 1
+    print(json.dumps({"first_call": first_call}), flush=True)
+    for _ in sys.stdin:
+        samples = [seconds(work, repeats) / repeats / work.steps for _ in range(count)]
+        print(json.dumps({"median": statistics.median(samples)}), flush=True)
+
+
+def seconds(work: Work, repeats: int) -> float:
+    """The time of `repeats` runs."""
+    if work.reports:
+        return sum(work.run() for _ in range(repeats))
+    start = time.perf_counter()
+    for _ in range(repeats):
+        work.run()
+    return time.perf_counter() - start
+
+
+class Worker:
+    """The other end: a process that measures one peer when told to."""
+
+    def __init__(self, module: str, case: Case, peer: str) -> None:
+        self.timing = Timing()
+        command = [sys.executable, __file__, "--worker", module, case.name, peer]
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        self.timing.first_call = self._read().get("first_call", 0.0)
+
+    def _read(self) -> dict[str, Any]:
+        assert self.process.stdout is not None and self.process.stderr is not None
+        for line in self.process.stdout:
+            if line.startswith("{"):                                        # libraries may print, too
+                return json.loads(line)
+        self.timing.problem = self.process.stderr.read().strip().rsplit("\n", 1)[-1][:300] or "no answer"
+        return {}
+
+    def round(self, medians: list[float]) -> None:
+        """One more round, into `medians`."""
+        if self.timing.problem:
+            return
+        assert self.process.stdin is not None
+        self.process.stdin.write("\n")
+        self.process.stdin.flush()
+        answer = self._read()
+        if answer:
+            medians.append(answer["median"])
+        time.sleep(PAUSE)
+
+    def close(self) -> None:
+        """Ends the process."""
+        assert self.process.stdin is not None
+        with contextlib.suppress(BrokenPipeError):
+            self.process.stdin.close()
+        self.process.wait()
+
+
+def measure(module: str, case: Case, wanted: Sequence[str], rounds: int) -> dict[str, Timing]:
+    """All installed peers of a case."""
+    names = [n for n, (library, _) in case.peers.items() if importlib.util.find_spec(library) and (not wanted or n in wanted)]
+    workers = {}
+    for name in names:
+        print(f"{case.name}: {name}", file=sys.stderr, flush=True)
+        workers[name] = Worker(module, case, name)
+    for _ in range(rounds):
+        for each in workers.values():
+            each.round(each.timing.medians)
+    if case.busy:
+        with busy_neighbour():
+            for _ in range(rounds):
+                for each in workers.values():
+                    each.round(each.timing.busy)
+    for each in workers.values():
+        each.close()
+    return {name: each.timing for name, each in workers.items()}
+
+
+@contextlib.contextmanager
+def busy_neighbour() -> Iterator[None]:
+    """A foreign process that never rests."""
+    process = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+    try:
+        yield
+    finally:
+        process.kill()
+        process.wait()
+
+
+# The report ------------------------------------------------------------------------------------------------------------------
+
+
+def text_of(value: float) -> str:
+    """A time with a fitting unit, three digits."""
+    for unit, size in (("s", 1.0), ("ms", 1e-3), ("us", 1e-6)):
+        if value >= size:
+            return f"{value / size:.3g} {unit}"
+    return f"{value / 1e-6:.3g} us"
+
+
+def table(case: Case, timings: Mapping[str, Timing]) -> str:
+    """The case as a Markdown table, fastest first."""
+    good = {name: t for name, t in timings.items() if not t.problem and t.medians}
+    least = min((t.best for t in good.values()), default=0.0)
+    lines = [f"### {case.name}", "", case.what, "", "| peer | a step | times the fastest | first call |" + (" beside a busy process |" if case.busy else ""),
+             "| --- | --- | --- | --- |" + (" --- |" if case.busy else "")]
+    for name, t in sorted(good.items(), key=lambda item: item[1].best):
+        busy = f" {text_of(min(t.busy))} |" if case.busy else ""
+        lines.append(f"| {name} | {text_of(t.best)} | {t.best / least:.2f} | {text_of(t.first_call)} |{busy}")
+    lines += [f"| {name} | {t.problem} | | |" for name, t in timings.items() if t.problem]
+    return "\n".join(lines) + "\n"
+
+
+def machine() -> str:
+    """The machine and the versions, in a line each."""
+    model = platform.processor() or platform.machine()
+    with contextlib.suppress(OSError):
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        model = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), model)
+    versions = []
+    for name in ("numpy", "scipy", "numba", "torch", "jax"):
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            versions.append(f"{name} {importlib.metadata.version(name)}")
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return f"{model}, {cores} cores, {platform.system()}; Python {platform.python_version()}, {', '.join(versions)}"
+
+
+def main(modules: Sequence[str], arguments: Sequence[str] | None = None) -> None:
+    """The command line: measures the cases of `modules` and prints their tables."""
+    parser = argparse.ArgumentParser(description="weft beside its peers")
+    parser.add_argument("--case", action="append", default=[], help="only this case (may be repeated)")
+    parser.add_argument("--peer", action="append", default=[], help="only this peer (may be repeated)")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--json", type=Path, help="also write all medians there")
+    options = parser.parse_args(arguments)
+    print(f"{machine()}\n{options.rounds} rounds, the least of their medians\n", flush=True)
+    results = {}
+    for module in modules:
+        for case in importlib.import_module(module).CASES:
+            if options.case and case.name not in options.case:
+                continue
+            timings = measure(module, case, options.peer, options.rounds)
+            print(table(case, timings), flush=True)
+            results[case.name] = {name: vars(t) for name, t in timings.items()}
+    if options.json:
+        options.json.write_text(json.dumps({"machine": machine(), "results": results}, indent=1))
+
+
+if __name__ == "__main__" and sys.argv[1:2] == ["--worker"]:
+    try:
+        worker(*sys.argv[2:5])
+    except Exception:
+        traceback.print_exc()
+        sys.exit(1)
