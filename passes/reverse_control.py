@@ -304,7 +304,7 @@ class LoopReverse:
         stacks: Mapping[Value, Handle],
         count: int,
     ) -> tuple[dict[int, Handle], dict[int, Handle]]:
-        """The loop from the last iteration to the first; carries the cotangents of `slots`, sums those of invariants."""
+        """The loop from the last iteration to the first; carries the cotangents of `slots`, sums invariants' ones."""
         summed = list(step.invariant_cotangents)
         carried = [*(self.slots[j] for j in slots), *(self.invariants[i] for i in summed)]
         known = [*(flowing.get(j) for j in slots), *(sums.get(i) for i in summed)]
