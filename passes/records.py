@@ -7,8 +7,9 @@ from typing import Any, Protocol
 
 from ..ir.builder import Builder
 from ..ir.emitter import Emitter, Handle
-from ..ir.graph import Graph
+from ..ir.graph import Graph, Value
 from ..ir.op import ZERO_GRAD, Op
+from .sparse_sums import add_cotangents
 
 Key = Hashable
 """Tells values apart: the value itself in a graph, an edge object on a tape."""
@@ -71,3 +72,7 @@ class ReverseBuilder(Builder):
     def follow(self, node: Any) -> None:
         """To be given to `backpropagate` as `on_node`."""
         self.loc = node.loc
+
+    def sum_up(self, x: Value, y: Value) -> Value:
+        """To be given to `backpropagate` as `accumulate`."""
+        return add_cotangents(self, x, y)

@@ -99,7 +99,12 @@ class Differentiator(ReverseBuilder):
         keys = [self.arguments[i] for i in wanted]
         forward = tuple(self.nodes)
         found = backpropagate(
-            forward, seed(self, zip(self.values, cotangents, strict=True)), keys, self, on_node=self.follow
+            forward,
+            seed(self, zip(self.values, cotangents, strict=True)),
+            keys,
+            self,
+            accumulate=self.sum_up,
+            on_node=self.follow,
         )
         return [found[key] if key in found else self.full_like(key, 0) for key in keys]
 

@@ -20,6 +20,7 @@ from ..ir.op import Op, Trait
 from ..ir.ops import OPS
 from ..ir.types import TensorType, int64
 from .records import ReverseBuilder, active_keys, seed
+from .sparse_sums import add_cotangents
 
 Backpropagate = Callable[..., dict[Any, Handle]]
 Cotangents = Sequence[Handle | None]
@@ -67,7 +68,7 @@ def _reverse_branch(
     replay(b, branch.nodes, env)
     forward, keys = tuple(b.nodes), [env[branch.params[i]] for i in wanted]
     arriving = [(env[branch.results[k]], b.param(branch.results[k].type, f"g{k}")) for k in flowing]
-    found = backpropagate(forward, seed(b, arriving), keys, b, on_node=b.follow)
+    found = backpropagate(forward, seed(b, arriving), keys, b, accumulate=b.sum_up, on_node=b.follow)
     return b.finish([found[key] if key in found else b.full_like(key, 0) for key in keys])
 
 
@@ -205,7 +206,7 @@ class LoopReverse:
         keys = [*(self.next[j] for j in slots), *(self.lasts[k] for k in lasts)]
         arriving = [(key, b.param(key.type, "g")) for key in keys]
         wanted = [*(self.slots[j] for j in self.wanted_slots), *(self.invariants[i] for i in self.wanted_invariants)]
-        found = self.backpropagate(self.body.nodes, seed(b, arriving), wanted, b, on_node=b.follow)
+        found = self.backpropagate(self.body.nodes, seed(b, arriving), wanted, b, accumulate=b.sum_up, on_node=b.follow)
         to_slots = {j: found[self.slots[j]] for j in self.wanted_slots if self.slots[j] in found}
         to_invariants = {i: found[self.invariants[i]] for i in self.wanted_invariants if self.invariants[i] in found}
         again, needed = self._needs(b, (*to_slots.values(), *to_invariants.values()))
@@ -320,7 +321,8 @@ class LoopReverse:
         following = [
             to_slots[j] if j in to_slots else r.full(self.slots[j].shape, 0, self.slots[j].dtype) for j in slots
         ]
-        following += [r.add(total, to_invariants[i]) for i, total in zip(summed, state[len(slots) :], strict=True)]
+        totals = zip(summed, state[len(slots) :], strict=True)
+        following += [add_cotangents(r, total, to_invariants[i]) for i, total in totals]
 
         operands = (
             self.b.index_scalar(0),

@@ -334,6 +334,52 @@ def test_backpropagate_serves_intermediate_values_and_other_keys():
     np.testing.assert_allclose(at_x, 2 * np.sin(point) * np.cos(point))
 
 
+def test_the_reverse_of_reading_rows_costs_a_row_an_iteration():
+    """Recurrence over rows of `x`, storing into `y`; nothing in the reverse loop computes with all 40 rows."""
+
+    def step(r, i, h, y, x):
+        row = r.view_as(r.dynamic_slice(x, i, r.index_scalar(0), sizes=(1, 3)), (3,))
+        new = r.tanh(r.add(h, row))
+        return [new, r.dynamic_update(y, r.view_as(new, (1, 3)), i, r.index_scalar(0))]
+
+    def results(b, h, x):
+        _, y = loop(b, 40, h, b.full((40, 3), 0, float64), x, carried=2, step=step)
+        return [b.sum(b.mul(y, y), dims=(0, 1))]
+
+    graph = gradient(build(VECTOR, TensorType((40, 3), float64), results=results), (0, 1))
+    optimized = optimize(graph, Options(verify=True))
+    same_meaning(graph, optimized)
+    (reverse,) = [n.regions[0] for n in optimized.nodes if n.op is OPS.loop and n.regions[0].name.endswith("_vjp")]
+    whole = {n.op.name for n in reverse.nodes if n.output.shape == (40, 3)}
+    assert whole == {"dynamic_update"}
+
+
+@pytest.mark.parametrize("kind", ["dynamic", "strided", "padded", "stepped", "gathered"])
+def test_cotangents_of_small_parts_are_added_in_place(kind):
+    def read(b, x, k):
+        match kind:
+            case "dynamic":
+                return b.dynamic_slice(x, b.index_scalar(k), sizes=(3,))
+            case "strided":
+                return b.as_strided(x, shape=(3,), strides=(7,), offset=k)
+            case "padded":
+                return b.slice(x, starts=(k,), stops=(k + 3,), steps=(1,))
+            case "stepped":
+                return b.slice(x, starts=(k,), stops=(k + 7,), steps=(3,))
+        return b.gather(x, b.literal(values=(k, k + 5, k), shape=(3,), dtype=int64), dims=(0,))
+
+    def results(b, x):
+        parts = [read(b, x, k) for k in (0, 1, 2)]
+        return [b.sum(b.mul(b.mul(parts[0], parts[1]), parts[2]), dims=(0,))]
+
+    graph = build(TensorType((100,), float64), results=results)
+    derived = gradient(graph)
+    assert not any(n.op is OPS.add and n.output.shape == (100,) for n in derived.nodes)
+    x = np.random.default_rng(0).uniform(-1, 1, 100)
+    slope = [(interpret(graph, [x + h])[0] - interpret(graph, [x - h])[0]) / 2e-6 for h in 1e-6 * np.eye(100)]
+    np.testing.assert_allclose(interpret(derived, [x])[1], slope, atol=1e-8)
+
+
 def test_integers_and_zero_gradients_stop_the_flow():
     def results(b, x):
         truncated = b.cast(b.cast(x, int64), float64)
