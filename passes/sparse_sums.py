@@ -1,7 +1,7 @@
 """Sums of cotangents of which one is zero but for a small box: the box alone is read, added to and written.
 
-The reverse of `x[i]` is a tensor of zeros with one row; summed over a loop's iterations, adding all of it each time would cost the
-size of `x` an iteration instead of the size of a row.
+The reverse of `x[i]` is a tensor of zeros with one row. Added up over the iterations of a loop, all of it each time, it
+would cost the size of `x` an iteration instead of the size of a row.
 """
 
 from __future__ import annotations
