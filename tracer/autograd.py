@@ -12,10 +12,17 @@ from ..passes.reverse import backpropagate
 from .dispatch import EMIT, write
 from .grad_mode import set_grad_enabled
 from .location import error
+from .loop_gradient import translate
 from .slots import EPOCH
 from .state import STATE
 from .tape import Accumulate, Edge, Record, alias_of, gradient_edge, tensor_requires_grad
 from .tensor import Tensor, method, tensor_property, wrap
+
+
+def edges_of(entry: Record) -> tuple[Edge | None, ...]:
+    """The edges of a record's inputs; those into iterations of captured loops lead to the loops instead."""
+    trace = entry.trace
+    return entry.edges if trace is None or not trace.captured else tuple(translate(trace, e) for e in entry.edges)
 
 
 def records_behind(edges: Iterable[Edge]) -> list[Record]:
@@ -29,9 +36,14 @@ def records_behind(edges: Iterable[Edge]) -> list[Record]:
             continue
         seen.add(id(entry))
         found.append(entry)
-        stack.extend(edge[0] for edge in entry.edges if edge is not None)
+        stack.extend(edge[0] for edge in edges_of(entry) if edge is not None)
     found.sort(key=lambda r: r.sequence)
     return found
+
+
+def _edge_now(tensor: Tensor) -> Edge | None:
+    edge = gradient_edge(tensor)
+    return edge if STATE.trace is None or not STATE.trace.captured else translate(STATE.trace, edge)
 
 
 def _output_keys(entry: Record) -> tuple[Edge, ...]:
@@ -44,14 +56,14 @@ def sweep(roots: Sequence[Tensor], seeds: Sequence[Tensor], wanted: Sequence[Edg
     cotangents: dict[Edge, Tensor] = {}
     with set_grad_enabled(create_graph):
         for root, seed in zip(roots, seeds, strict=True):
-            edge = gradient_edge(root)
+            edge = _edge_now(root)
             assert edge is not None
             cotangents[edge] = EMIT.add(cotangents[edge], seed) if edge in cotangents else seed
         records = records_behind(cotangents)
         _check_trace(records)
         targets = set(wanted) if wanted is not None else _ends(records, cotangents)
         targets |= {(r, k) for r in records if r.retained for k in r.retained}
-        found = backpropagate(records, cotangents, targets, EMIT, input_keys=lambda r: r.edges, output_keys=_output_keys)
+        found = backpropagate(records, cotangents, targets, EMIT, input_keys=edges_of, output_keys=_output_keys)
     for entry in records:
         _keep_retained(entry, found)
         if not retain_graph:
@@ -65,14 +77,10 @@ def _check_trace(records: Sequence[Record]) -> None:
             what = "outside" if STATE.trace is not None else "inside"
             raise error(TraceError, f"backward reaches an operation ({entry.name}) that was recorded {what} the compiled function: "
                         "compute the whole loss where backward is called, or detach() what comes from elsewhere")
-        loop = None if entry.trace is None else entry.trace.poison_of(entry.sequence)
-        if loop is not None:
-            raise error(GradientError, f"backward reaches an operation ({entry.name}) inside the compiled loop at {loop}: gradients do not flow "
-                        "through a captured loop. Call backward inside the loop, detach() the value, or unroll with a plain `range`")
 
 
 def _ends(records: Sequence[Record], cotangents: Iterable[Edge]) -> set[Edge]:
-    edges = [e for r in records for e in r.edges if e is not None] + list(cotangents)
+    edges = [e for r in records for e in edges_of(r) if e is not None] + list(cotangents)
     return {e for e in edges if isinstance(e[0], Accumulate)}
 
 
@@ -175,7 +183,7 @@ def _hooked(leaf: Tensor, value: Tensor) -> Tensor:
 
 
 def _wanted_edge(tensor: Tensor) -> Edge:
-    edge = gradient_edge(tensor)
+    edge = _edge_now(tensor)
     if edge is None:
         raise error(GradientError, "One of the differentiated Tensors does not require grad")
     return edge

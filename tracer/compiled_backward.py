@@ -18,6 +18,7 @@ from ..ir.types import TensorType
 from .autograd import records_behind, sweep
 from .driver import Build
 from .location import error
+from .loop_gradient import translate
 from .state import STATE
 from .tape import Edge, Placeholder, Record, gradient_edge, tensor_requires_grad
 from .tensor import Tensor, wrap
@@ -73,14 +74,10 @@ def trace_backward(trace: Trace, outputs: Sequence[Tensor], overwritten: Sequenc
 
 def _refusal(trace: Trace, outputs: Sequence[Tensor]) -> str:
     """Why no gradient can flow from the outputs, "" when it can."""
-    for record in records_behind([edge for t in outputs if (edge := gradient_edge(t)) is not None]):
+    for record in records_behind([edge for t in outputs if (edge := translate(trace, gradient_edge(t))) is not None]):
         if record.trace is trace and record.freed:
             return ("Trying to backward through a compiled call whose graph was freed: the function itself called backward on this value. Specify "
                     "retain_graph=True there")
-        loop = trace.poison_of(record.sequence)
-        if loop is not None:
-            return (f"backward reaches a value computed in the compiled loop at {loop}: gradients do not flow out of a captured loop. Call backward "
-                    "inside the loop, or detach() the value")
     return ""
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from ..ir.builder import Builder
 from ..ir.graph import Graph, Location, Node, Value
+from ..ir.op import Op
 from ..ir.ops import OPS
 
 
@@ -43,6 +44,8 @@ class LoopDraft:
     """Value that a slot carries on -> the final value of the slot."""
     parent: LoopDraft | None = None
     """The loop whose body this one is part of, once that was captured."""
+    record: Any = None
+    """The loop's record on the tape, once a gradient has flowed to it (loop_gradient.py)."""
     vanished: str = ""
     """Why no value of this loop exists any more: it was part of an iteration that another one stands for."""
 
@@ -57,6 +60,16 @@ class LoopDraft:
             self.lasts[value] = Value(value.type, value.hint)
         return self.lasts[value]
 
+    @property
+    def op(self) -> Op:
+        """A draft is a loop."""
+        return OPS.loop
+
+    @property
+    def outputs(self) -> tuple[Value, ...]:
+        """The values after the loop that were asked for so far."""
+        return (*self.finals.values(), *self.lasts.values())
+
     def operands(self) -> list[Value]:
         """The values from outside that the loop reads, carried or not."""
         return [self.start, self.stop, *(c.initial for c in self.carried), *free_values(self)]
@@ -66,7 +79,7 @@ def defined_values(nodes: Sequence[Any]) -> set[Value]:
     """The values that the nodes define, at this level."""
     found: set[Value] = set()
     for node in nodes:
-        found.update((*node.finals.values(), *node.lasts.values()) if isinstance(node, LoopDraft) else node.outputs)
+        found.update(node.outputs)
     return found
 
 

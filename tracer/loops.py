@@ -170,7 +170,7 @@ class _Capture:
         self._forward(draft, unifier, a)
         self._rebind(draft, before_b, end, frame)
         self._require(first + 1)
-        self.trace.poison(before_a.records, end.records, self.loc)
+        self.trace.captured.append((before_a.records, end.records, draft))
         return True
 
     def _rebound(self, before_a: _Boundary, before_b: _Boundary, end: _Boundary, unifier: Unifier) -> list[tuple[Value, Value]]:

@@ -85,7 +85,7 @@ class Record:
     """One executed op: what `backpropagate` needs to know of it."""
 
     __slots__ = ("op", "attrs", "edges", "saved_inputs", "saved_outputs", "sequence", "name", "loc", "trace", "retained",
-                 "hooks", "regions", "__weakref__")
+                 "hooks", "regions", "values", "__weakref__")
 
     def __init__(self, op: Op, attrs: Mapping[str, Any], edges: tuple[Edge | None, ...], name: str) -> None:
         self.op, self.attrs, self.edges, self.name = op, attrs, edges, name
@@ -95,6 +95,8 @@ class Record:
         self.loc: Location | None = None
         self.trace = STATE.trace
         self.retained: dict[int, Any] | None = None
+        self.values: tuple[Value | None, ...] = ()
+        """In a trace: the values of the outputs."""
         self.hooks: dict[int, list] | None = None
         self.regions: tuple[Graph, ...] = ()
 
@@ -226,6 +228,8 @@ def record(op: Op, inputs: Sequence[Tensor], attrs: Mapping[str, Any], outputs: 
     entry.loc = user_location() if STATE.trace is not None else None
     entry.regions = regions
     _save(entry, inputs, outputs)
+    if STATE.trace is not None:
+        entry.values = tuple(STATE.trace.peek(o) for o in outputs)
     for k, output in enumerate(outputs):
         if floating[k]:
             output._edge, output._requires_grad = (entry, k), True

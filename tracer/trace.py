@@ -25,7 +25,7 @@ from .scalars import RuntimeScalar
 from .slots import MISSING
 from .state import STATE
 from .storage import Storage
-from .tape import tensor_requires_grad, update_step
+from .tape import Edge, gradient_edge, tensor_requires_grad, update_step
 from .tensor import Step, Tensor
 
 
@@ -141,8 +141,14 @@ class Trace:
         """For regions: value that a storage holds -> a tensor that was read there."""
         self.progress = False
         """Whether a loop asked for a progress bar."""
-        self.poisoned: list[tuple[int, int, Location | None]] = []
-        """Ranges of records (see `tape.next_record`) that were made in iterations of captured loops."""
+        self.captured: list[tuple[int, int, LoopDraft]] = []
+        """Captured loops, with the range of records (see `tape.next_record`) that their recorded iterations made."""
+        self.value_edges: dict[Value, Edge] = {}
+        """Values that were read through tensors that require grad -> where their cotangents go."""
+        self.untracked: set[Value] = set()
+        """Values made under no_grad."""
+        self.stopped_reads: set[tuple[Node, int]] = set()
+        """Inputs of nodes that were read through a detached tensor, though a gradient flows to their value."""
 
     # ---- values of tensors ---------------------------------------------------------------------------------------------
 
@@ -223,10 +229,30 @@ class Trace:
     def emit(self, op: Op, inputs: Sequence[Tensor], attrs: Mapping[str, Any]) -> list[Tensor]:
         """Appends a node; new traced tensors for its outputs."""
         values = tuple(self.read(t) for t in inputs)
-        outputs = self.add(op, values, attrs).outputs
+        node = self.add(op, values, attrs)
+        outputs = node.outputs
+        if STATE.grad_enabled:
+            self._note_edges(node, inputs)
+        else:
+            self.untracked.update(outputs)
         if self.region_records and not STATE.grad_enabled:
             outputs = tuple(self.stop_gradient(v) for v in outputs)
         return [self.new_tensor(v) for v in outputs]
+
+    def _note_edges(self, node: Node, inputs: Sequence[Tensor]) -> None:
+        for i, (value, tensor) in enumerate(zip(node.inputs, inputs, strict=True)):
+            if tensor._requires_grad or tensor._base is not None:
+                edge = gradient_edge(tensor)
+                if edge is not None:
+                    self.value_edges[value] = edge
+                    continue
+            if value in self.value_edges:
+                self.stopped_reads.add((node, i))
+
+    def peek(self, tensor: Tensor) -> Value | None:
+        """The value of a tensor that was just made, without adding view nodes for it."""
+        state, path = self.locate(tensor)
+        return None if path else state.value
 
     def control(self, op: Op, inputs: Sequence[Tensor], attrs: Mapping[str, Any], regions: Sequence[Graph]) -> list[Tensor]:
         """Appends a node with regions; new traced tensors for its outputs."""
@@ -304,13 +330,10 @@ class Trace:
         """From now on, `value` means its value in the last iteration of a captured loop."""
         self.forward[value] = draft
 
-    def poison(self, first: int, end: int, loc: Location | None) -> None:
-        """Notes that the records made meanwhile belong to one of many iterations: no gradient can flow through them."""
-        self.poisoned.append((first, end, loc))
-
-    def poison_of(self, sequence: int) -> Location | None:
-        """The loop in which a record was made, when that loop was captured."""
-        return next((loc for first, end, loc in self.poisoned if first <= sequence < end), None)
+    def captured_loop_of(self, sequence: float) -> tuple[int, LoopDraft] | None:
+        """The outermost captured loop in an iteration of which a record was made, with the sequence number of its own record."""
+        found = [(first, draft) for first, end, draft in self.captured if first <= sequence < end]
+        return min(found, key=lambda pair: pair[0]) if found else None
 
     def require_at_least(self, trips: RuntimeScalar, least: int) -> None:
         """Notes that the program is right only when the number is at least `least`."""
