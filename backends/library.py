@@ -19,14 +19,17 @@ from ..ir.types import TensorType, float32, float64
 from .base import KernelCall
 from .strided import Strided, merged, runs, view_of, whole
 
-PANEL_WORK = 1 << 21
+PANEL_WORK = 1 << 20
 """Multiplications of one panel of a large product, at least."""
+
+PANEL_SIDE = 128
+"""Rows or columns of a panel, at least, once there are `PANELS` of them: BLAS packs both operands for every panel."""
+
+PANELS = 4
+"""Panels that a product gets if their work suffices, however narrow they are: enough that threads finish together."""
 
 PANEL_STEP = 16
 """Panels are multiples of this many rows or columns: the size of BLAS's own blocks."""
-
-PANELS = 32
-"""A product is cut into at most this many panels."""
 
 COPY_CHUNK = 1 << 16
 """Elements of one chunk of a large copy of a view."""
@@ -187,7 +190,7 @@ def _vector_product(node: Node, letter: str, matrix: Operand, vector: Operand, r
 
 def cut(side: int, work: int, batch: int) -> tuple[int, int]:
     """How many panels, of how many rows or columns, one product is cut into."""
-    wanted = max(1, min(work // PANEL_WORK, PANELS // batch))
+    wanted = max(1, min(work // PANEL_WORK, max(PANELS, side // PANEL_SIDE) // batch))
     size = -(-side // wanted)
     size = side if wanted == 1 else min(side, -(-size // PANEL_STEP) * PANEL_STEP)
     return -(-side // size), size

@@ -18,6 +18,10 @@ from ..ir.plan import BLAS_ROUTINES
 from . import layout, seam
 
 _MODULE = "scipy.linalg.cython_blas"
+_THREAD_FUNCTIONS = [(f"{prefix}openblas_get_num_threads{suffix}", f"{prefix}openblas_set_num_threads{suffix}")
+                     for prefix in ("", "scipy_") for suffix in ("", "64_", "_64")] + [("MKL_Get_Max_Threads", "MKL_Set_Num_Threads")]
+"""How the number of threads is read and set, by the names that the libraries give it; a BLAS with none of them has no threads."""
+
 
 
 def load_blas(table: np.ndarray) -> None:
@@ -57,26 +61,27 @@ class Pin:
     two pools of threads in turn would fight for the processors."""
 
     def __init__(self) -> None:
-        libraries = [c for c in seam.threadpoolctl().ThreadpoolController().lib_controllers if c.user_api == "blas"]
-        self._libraries = [c for c in libraries if "scipy" in c.filepath] or libraries
+        library = ctypes.CDLL(_module().__file__)
+        found = next((pair for pair in _THREAD_FUNCTIONS if hasattr(library, pair[0])), None)
+        self.get = getattr(library, found[0]) if found else lambda: 1
+        self.set = getattr(library, found[1]) if found else lambda threads: None
         self._lock = ForkSafeLock()
         self._inside = 0
-        self._before: list[int] = []
+        self._before = 1
 
     def __enter__(self) -> None:
         with self._lock:
             self._inside += 1
             if self._inside == 1:
-                self._before = [c.get_num_threads() for c in self._libraries]
-                for library in self._libraries:
-                    library.set_num_threads(1)
+                self._before = self.get()
+                if self._before != 1:
+                    self.set(1)
 
     def __exit__(self, *error: object) -> None:
         with self._lock:
             self._inside -= 1
-            if self._inside == 0:
-                for library, threads in zip(self._libraries, self._before, strict=True):
-                    library.set_num_threads(threads)
+            if self._inside == 0 and self._before != 1:
+                self.set(self._before)
 
 
 @functools.cache

@@ -50,12 +50,6 @@ def blas() -> Any:
 
 
 @functools.cache
-def threadpoolctl() -> Any:
-    """`threadpoolctl`, needed when BLAS is."""
-    return importlib.import_module("threadpoolctl")
-
-
-@functools.cache
 def lapack() -> Any:
     """`scipy.linalg.cython_lapack`, whose `__pyx_capi__` holds the addresses of LAPACK."""
     return importlib.import_module("scipy.linalg.cython_lapack")
