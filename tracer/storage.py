@@ -64,3 +64,9 @@ def storage_of_foreign(array: np.ndarray) -> Storage:
 def _covering_run(array: np.ndarray) -> np.ndarray:
     extent = sum((n - 1) * s for n, s in zip(array.shape, array.strides, strict=True)) // array.itemsize + 1 if array.size else 0
     return np.lib.stride_tricks.as_strided(array, (extent,), (array.itemsize,))
+
+
+def publish(storage: Storage) -> None:
+    """Lets arrays over this storage, which leave weft, find it again when they come back."""
+    if storage.array is not None and storage.array.size:
+        _BY_ADDRESS.setdefault(storage.address, storage)
