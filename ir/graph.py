@@ -44,7 +44,7 @@ class Value:
         return self.type.dtype
 
 
-@dataclass(frozen=True, eq=False, slots=True, weakref_slot=True)
+@dataclass(frozen=True, eq=False, repr=False, slots=True, weakref_slot=True)
 class Node:
     """One operation, `outputs = op(*inputs, **attrs)`, with closed sub-graphs (`regions`) for control and fusion."""
 
@@ -55,6 +55,9 @@ class Node:
     loc: Location | None = None
     regions: tuple[Graph, ...] = ()
 
+    def __repr__(self) -> str:
+        return f"<{self.op.name} {', '.join(str(v.type) for v in self.outputs)}{f' at {self.loc}' if self.loc else ''}>"
+
     @property
     def output(self) -> Value:
         """The only output."""
@@ -62,7 +65,7 @@ class Node:
         return value
 
 
-@dataclass(frozen=True, eq=False, slots=True, weakref_slot=True)
+@dataclass(frozen=True, eq=False, repr=False, slots=True, weakref_slot=True)
 class Graph:
     """A function from `params` to `results`; `nodes` stand in an order that defines every value before its uses."""
 
@@ -73,6 +76,9 @@ class Graph:
     notes: Mapping[str, Any] = field(default_factory=dict)
     """Facts for later stages that are no part of the meaning. "writes": {result index: param index}, the results that
     end in a param's own memory, is printed and parsed; others are not."""
+
+    def __repr__(self) -> str:
+        return f"<graph {self.name}, {len(self.nodes)} nodes>"
 
     def __str__(self) -> str:
         return print_graph(self)

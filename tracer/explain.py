@@ -1,10 +1,12 @@
 """fn.explain(): what was compiled, in a form for people."""
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..ir.graph import Graph, Node
+from ..ir.op import Trait
 from ..ir.ops import OPS
+from ..ir.plan import Copy
 
 if TYPE_CHECKING:
     from .driver import Build
@@ -17,16 +19,24 @@ def explain(build: Build) -> str:
     for node, calls in build.calls.items():
         for call in calls:
             lines.append(f"  {call.kernel.name}: {_ops(node)}{_place(node)}")
-    library = [n for n in _all_nodes(build.fused) if n.op not in (OPS.fusion, OPS.loop, OPS.cond, OPS.while_loop)]
+    library = [n for n in _all_nodes(build.fused) if n.op.has(Trait.LIBRARY)]
     if library:
         lines.append("library calls:")
         lines += [f"  {n.op.name} {', '.join(str(v.type) for v in n.inputs)}{_place(n)}" for n in library]
-    copies = [str(copy) for copy in plan.copies]
-    lines.append("copies: " + ("none" if not copies else ""))
-    lines += [f"  {copy}" for copy in copies]
+    copies = [_copy(step, loops) for step, loops in plan.copies]
+    lines.append("copies: none" if not copies else "copies:")
+    lines += copies
     lines.append(f"arena: {plan.arena_bytes} bytes")
     lines.append("seconds: " + ", ".join(f"{stage} {seconds:.3f}" for stage, seconds in build.seconds.items()))
     return "\n".join(lines)
+
+
+def _copy(step: Any, loops: int) -> str:
+    """One copy of the plan: how much, how often, and why."""
+    often = "" if loops == 0 else " in every iteration" if loops == 1 else f" in every iteration of {loops} nested loops"
+    if isinstance(step, Copy):
+        return f"  {step.target.nbytes} bytes of {step.target.value}{often}: {step.reason}"
+    return f"  {step.arguments[-1].nbytes} bytes of {step.arguments[-1].value}{often}: {step.note}"
 
 
 def _all_nodes(graph: Graph) -> list[Node]:
