@@ -9,6 +9,7 @@ from .ir.errors import (
 )
 from .ir.types import DType, bool_, float32, float64, int8, int16, int32, int64, uint8, uint32, uint64
 from .tracer import autograd_names as autograd
+from .tracer import conversion as _conversion  # noqa: F401  (attaches methods to Tensor)
 from .tracer.compile import compile
 from .tracer.control import cond, scan, while_loop
 from .tracer.functional import grad, trace, value_and_grad
