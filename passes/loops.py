@@ -5,14 +5,13 @@ Such pairs come from differentiation, which emits a loop again with buffers for 
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from ..ir.builder import Rebuilder
 from ..ir.graph import Graph, Node, Value
-from ..ir.op import Trait
 from ..ir.ops import OPS
-from ..ir.text import print_attr
+from .numbering import Numbers, number_values
 from .options import Options
 
 
@@ -88,7 +87,7 @@ def _replacements(first: Node, second: Node) -> tuple[Node, Sequence[Value]] | N
         a is not z for a, z in zip(first.inputs[: 2 + carried], second.inputs[: 2 + carried], strict=True)
     ):
         return None
-    numbers: dict[Hashable, int] = {}
+    numbers: Numbers = {}
     a, z = _numbered(first, numbers), _numbered(second, numbers)
     (body,), (other,) = first.regions, second.regions
     if any(a[v] != z[w] for v, w in zip(body.results[:carried], other.results[:carried], strict=True)):
@@ -111,19 +110,7 @@ def _replacements(first: Node, second: Node) -> tuple[Node, Sequence[Value]] | N
     return second, [*outputs[:carried], *(outputs[k] for k in places)]
 
 
-def _numbered(loop: Node, numbers: dict[Hashable, int]) -> dict[Value, int]:
-    """A number for each value of the body; equal numbers are equal values, supposing that the values carried in are."""
-    (body,), carried = loop.regions, loop.attrs["carried"]
-
-    def number(key: Hashable) -> int:
-        return numbers.setdefault(key, len(numbers))
-
-    keys: Iterable[Hashable] = ("index", *range(carried), *map(id, loop.inputs[2 + carried :]))
-    known = {param: number(key) for param, key in zip(body.params, keys, strict=True)}
-    for node in body.nodes:
-        inputs = [known[v] for v in node.inputs]
-        order = tuple(sorted(inputs) if node.op.has(Trait.COMMUTATIVE) else inputs)
-        attrs = tuple(print_attr(node.attrs[name]) for name in sorted(node.attrs))
-        for k, value in enumerate(node.outputs):
-            known[value] = number((node.op, order, attrs, tuple(map(str, node.regions)), k))
-    return known
+def _numbered(loop: Node, numbers: Numbers) -> dict[Value, int]:
+    """Numbers for the values of the body, supposing that the values carried in are the other loop's."""
+    carried = loop.attrs["carried"]
+    return number_values(loop.regions[0], ("index", *range(carried), *map(id, loop.inputs[2 + carried :])), numbers)

@@ -44,16 +44,24 @@ def own_outputs(node: Any) -> Sequence[Key]:
     return node.outputs
 
 
-def active_keys(
-    nodes: Iterable[Any], wanted: Iterable[Key], input_keys: Keys = own_inputs, output_keys: Keys = own_outputs
-) -> set[Key]:
+Step = tuple[Any, Sequence[Key], Sequence[Key]]
+"""A record with the keys of its inputs and of its outputs."""
+
+
+def steps_of(nodes: Iterable[Any], input_keys: Keys = own_inputs, output_keys: Keys = own_outputs) -> list[Step]:
+    """The records with their keys."""
+    return [(node, input_keys(node), output_keys(node)) for node in nodes]
+
+
+def active_keys(steps: Iterable[Step], wanted: Iterable[Key]) -> set[Key]:
     """The keys whose values depend differentiably on those of `wanted`, which is included."""
     active = set(wanted)
-    for node in nodes:
-        if any(key in active and node.op.input_rule(i) is not ZERO_GRAD for i, key in enumerate(input_keys(node))):
-            active.update(
-                key for key, out in zip(output_keys(node), node.outputs, strict=True) if out.dtype.is_floating_point
-            )
+    for node, inputs, outputs in steps:
+        if active.isdisjoint(inputs):
+            continue
+        if any(key in active and node.op.input_rule(i) is not ZERO_GRAD for i, key in enumerate(inputs)):
+            pairs = zip(outputs, node.outputs, strict=True)
+            active.update(key for key, value in pairs if value.dtype.is_floating_point)
     return active
 
 

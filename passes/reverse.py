@@ -14,7 +14,7 @@ from ..ir.emitter import Emitter, Handle
 from ..ir.errors import GradientError
 from ..ir.graph import Graph, Value
 from ..ir.op import NOT_DIFFERENTIABLE, ZERO_GRAD, Trait
-from .records import Key, Keys, ReverseBuilder, active_keys, own_inputs, own_outputs, seed
+from .records import Key, Keys, ReverseBuilder, active_keys, own_inputs, own_outputs, seed, steps_of
 from .reverse_control import CONTROL_RULES, no_derivative
 
 
@@ -41,18 +41,18 @@ def backpropagate(
             inputs and outputs themselves unless given, which is right for graphs.
         on_node: called before the rules of a record run (to give their nodes its source line).
     """
-    nodes, wanted, flowing = list(nodes), dict.fromkeys(wanted), dict(cotangents)
+    steps, wanted, flowing = steps_of(nodes, input_keys, output_keys), dict.fromkeys(wanted), dict(cotangents)
     add = accumulate or b.add
-    active = active_keys(nodes, wanted, input_keys, output_keys)
-    for node in reversed(nodes):
-        arriving = tuple(flowing.get(key) if key in wanted else flowing.pop(key, None) for key in output_keys(node))
-        targets = [i for i, key in enumerate(input_keys(node)) if key in active]
+    active = active_keys(steps, wanted)
+    for node, inputs, outputs in reversed(steps):
+        arriving = tuple([flowing.get(key) if key in wanted else flowing.pop(key, None) for key in outputs])
+        targets = [i for i, key in enumerate(inputs) if key in active]
         if not targets or all(g is None for g in arriving):
             continue
         if on_node is not None:
             on_node(node)
         for i, cotangent in zip(targets, _input_cotangents(b, node, arriving, targets), strict=True):
-            key = input_keys(node)[i]
+            key = inputs[i]
             if cotangent is not None:
                 flowing[key] = add(flowing[key], cotangent) if key in flowing else cotangent
     return {key: flowing[key] for key in wanted if key in flowing}

@@ -19,7 +19,7 @@ from ..ir.graph import Graph, Node, Value
 from ..ir.op import Op, Trait
 from ..ir.ops import OPS
 from ..ir.types import TensorType, int64
-from .records import ReverseBuilder, active_keys, seed
+from .records import ReverseBuilder, active_keys, seed, steps_of
 from .sparse_sums import add_cotangents
 
 Backpropagate = Callable[..., dict[Any, Handle]]
@@ -145,6 +145,7 @@ class LoopReverse:
         self.start, self.count = start, max(stop - start, 0)
         self.body: Graph = node.regions[0]
         self.carried: int = node.attrs["carried"]
+        self.steps = steps_of(self.body.nodes)
         self.index, *rest = self.body.params
         self.slots, self.invariants = rest[: self.carried], rest[self.carried :]
         self.next, self.lasts = self.body.results[: self.carried], self.body.results[self.carried :]
@@ -184,7 +185,7 @@ class LoopReverse:
         """The slots that depend on the targets, be it through other slots and in later iterations."""
         while True:
             sources = [*(self.slots[j] for j in slots), *(self.invariants[i] for i in self.wanted_invariants)]
-            active = active_keys(self.body.nodes, sources)
+            active = active_keys(self.steps, sources)
             grown = slots | {j for j, value in enumerate(self.next) if value in active}
             if grown == slots:
                 return sorted(slots)
@@ -192,7 +193,7 @@ class LoopReverse:
 
     def _slots_reached(self, flowing: Iterable[int]) -> list[int]:
         """The wanted slots that get a cotangent in some iteration when it starts in `flowing`."""
-        reach = {j: active_keys(self.body.nodes, (self.slots[j],)) for j in self.wanted_slots}
+        reach = {j: active_keys(self.steps, (self.slots[j],)) for j in self.wanted_slots}
         through = set(flowing)
         while True:
             grown = through | {j for j in self.wanted_slots if any(self.next[k] in reach[j] for k in through)}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,7 @@ from ..ir.builder import Rebuilder
 from ..ir.graph import Graph, Node, Value
 from ..ir.ops import OPS
 from .fold import emit_array, known_array
+from .numbering import number_values
 from .rewrite import Rewriter, number_of, op, rules, same_number
 
 # Known conditions and counts ------------------------------------------------------------------------------------------
@@ -148,19 +149,34 @@ def _numbers_in(region: Graph) -> dict[Value, Any]:
 
 
 def _twins(b: Rewriter, node: Node) -> Sequence[Value] | None:
-    """Two carried values that begin equal and go on equal are one."""
+    """Carried values that begin equal and go on equal are one: the coarsest division into such classes."""
     at, body = _layout(node), node.regions[-1]
     initial = node.inputs[at.before : at.before + at.carried]
-    first: dict[tuple[Value, Value], int] = {}
-    twin: dict[int, int] = {}
-    for k, pair in enumerate(zip(initial, body.results, strict=False)):
-        if first.setdefault(pair, k) != k:
-            twin[k] = first[pair]
+    classes = _classes([_known_as(b, v) for v in initial])
+    rest = [("index",)] * at.own, [("outside", id(v)) for v in node.inputs[at.before + at.carried :]]
+    while max(classes, default=-1) < at.carried - 1:
+        numbers = number_values(body, (*rest[0], *classes, *rest[1]), {})
+        finer = _classes([(old, numbers[r]) for old, r in zip(classes, body.results, strict=False)])
+        if finer == classes:
+            break
+        classes = finer
+    twin = {k: classes.index(c) for k, c in enumerate(classes) if classes.index(c) != k}
     if not twin:
         return None
     slots = [k for k in range(at.carried) if k not in twin]
     new = _rebuilt(b, node, [*slots, *range(at.carried, len(node.inputs) - at.before)], twin, slots)
     return [new[twin.get(k, k)] for k in range(len(node.outputs))]
+
+
+def _known_as(b: Rewriter, value: Value) -> Hashable:
+    known = b.numbers.get(value)
+    return value if known is None else (value.type, known.tobytes())
+
+
+def _classes(keys: Sequence[Hashable]) -> list[int]:
+    """Equal small numbers for equal keys."""
+    numbers: dict[Hashable, int] = {}
+    return [numbers.setdefault(key, len(numbers)) for key in keys]
 
 
 def _known_lasts(b: Rewriter, node: Node) -> Sequence[Value] | None:
@@ -188,7 +204,7 @@ RULES = rules(
     ("few iterations", op("loop"), _few_iterations),                                    # a loop run once = its body
     ("needless operands", op("loop while_loop cond"), _needless_operands),
     ("settled slots", op("loop while_loop"), _settled_slots),                           # x = x in every iteration
-    ("twins", op("loop while_loop"), _twins),                                           # x, y = f(x), f(x) from x = y
+    ("twins", op("loop while_loop"), _twins),                                           # x, y = f(x), f(y) from x = y
     ("known lasts", op("loop"), _known_lasts),
 )
 # fmt: on

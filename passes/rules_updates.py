@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from math import gcd
 
 from ..ir.graph import Node, Value
+from .boxes import box_of_window
 from .rewrite import Rewriter, op, rules, some
 
 x, u, v = some("x"), some("u"), some("v")
@@ -137,8 +138,19 @@ def _strided_update_twice(b: Rewriter, node: Node, inner: Node) -> Value | None:
     return b.as_strided_update(inner.inputs[0], node.inputs[1], **node.attrs)
 
 
+def _strided_box_update(b: Rewriter, node: Node, x: Value, u: Value) -> Value | None:
+    """A write to a window that takes regular steps along the axes is a write to a slice."""
+    box = box_of_window(x.type.sizes, u.type.sizes, node.attrs["strides"], node.attrs["offset"])
+    if box is None:
+        return None
+    part = b.view_as(u, tuple(box.counts[a] for a in box.order))
+    back = tuple(sorted(range(len(box.order)), key=box.order.__getitem__))
+    return b.slice_update(x, b.permute(part, dims=back), starts=box.starts, steps=box.steps)
+
+
 # fmt: off
 RULES = rules(
+    ("strided box update", op("as_strided_update", x, u), _strided_box_update),         # a window in steps is a slice
     ("update covers all", op("slice_update", x, u), _update_covers_all),                # x[:] = u
     ("slice of update", op("slice", op("slice_update", name="update")), _slice_of_update),
     ("update of update", op("slice_update", op("slice_update", name="inner"), v), _update_of_update),

@@ -8,6 +8,7 @@ from itertools import accumulate, pairwise
 from ..ir.graph import Node, Value
 from ..ir.op import Trait
 from ..ir.ops import OPS
+from .boxes import box_of_window
 from .rewrite import Rewriter, op, rules, some, trait
 
 x = some("x")
@@ -103,6 +104,16 @@ def _strided_takes_all(b: Rewriter, node: Node, x: Value) -> Value | None:
     return b.view_as(x, shape) if plain and node.attrs["offset"] == 0 and node.output.type.size == x.type.size else None
 
 
+def _strided_box(b: Rewriter, node: Node, x: Value) -> Value | None:
+    """A window that takes regular steps along the axes is a slice, permuted and reshaped."""
+    shape, attrs = node.output.shape, node.attrs
+    box = box_of_window(x.type.sizes, node.output.type.sizes, attrs["strides"], attrs["offset"])
+    if box is None:
+        return None
+    part = b.slice(x, starts=box.starts, stops=box.stops, steps=box.steps)
+    return b.view_as(b.permute(part, dims=box.order), shape)
+
+
 def _slice_of_concatenate(b: Rewriter, node: Node, joined: Node) -> Value | None:
     """A slice within one of the parts is a slice of that part."""
     dim, first, last = (
@@ -184,6 +195,7 @@ RULES = rules(
     ("stopped gradient", op("stop_gradient", x), lambda x: x),                          # after differentiation
     ("flip moves nothing", op("flip", x), _flip_moves_nothing),
     ("flip of flip", op("flip", op("flip", x, name="inner")), _flip_of_flip),
+    ("strided box", op("as_strided", x), _strided_box),                                 # a window in steps is a slice
     ("strided reshape", op("as_strided", op("reshape", x)), _strided_of_reshape),       # both read row-major order
     ("strided takes all", op("as_strided", x), _strided_takes_all),
 

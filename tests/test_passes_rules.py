@@ -169,6 +169,17 @@ def twin_slots(b):
     return loop(b, None, x, x, carried=2, step=lambda r, i, p, q: [r.mul(p, q)] * 2)
 
 
+def counters(b):
+    """Two counters that start at zero, and one that starts there too but runs backwards."""
+    start = b.full((2,), 0, int64)
+
+    def step(r, i, p, q, down, s):
+        one = r.full((2,), 1, int64)
+        return [r.add(p, one), r.add(one, q), r.sub(down, one), r.add(s, r.mul(r.add(p, q), down))]
+
+    return loop(b, None, start, start, start, b.ints(2), carried=4, step=step)
+
+
 def known_lasts(b):
     def step(r, i, s, w):
         new = r.mul(s, w)
@@ -199,7 +210,7 @@ EXAMPLES = {
         ),
     ],
     "settled slots": [settled, settled_while],
-    "twins": [twin_slots],
+    "twins": [twin_slots, counters],
     "known lasts": [known_lasts],
     "times one": [with_constant("mul", 1), with_constant("mul", 1, first=True)],
     "over one": [with_constant("div", 1)],
@@ -283,6 +294,15 @@ EXAMPLES = {
         lambda b: b.as_strided(b.view_as(b.floats(2, 6), (12,)), shape=(3, 2), strides=(2, 3), offset=1)
     ],
     "strided takes all": [lambda b: b.as_strided(b.floats(2, 6), shape=(3, 1, 4), strides=(4, 9, 1), offset=0)],
+    "strided box": [
+        lambda b: b.as_strided(b.floats(2, 3, 4), shape=(2, 1, 2), strides=(2, 5, 12), offset=5),
+        lambda b: b.as_strided(b.floats(6), shape=(), strides=(), offset=4),
+        lambda b: b.as_strided(b.floats(3, 4), shape=(4, 3), strides=(1, 4), offset=0),
+    ],
+    "strided box update": [
+        lambda b: b.as_strided_update(b.floats(2, 3, 4), b.floats(2, 1, 2), strides=(2, 5, 12), offset=5),
+        lambda b: b.as_strided_update(b.floats(3, 4), b.floats(4, 3), strides=(1, 4), offset=0),
+    ],
     "slice of concatenate": [
         lambda b: part(b, joined(b), (2, 0), (6, 2), (2, 1)),
         lambda b: part(b, joined(b), (0, 0), (2, 3)),
@@ -438,6 +458,8 @@ def test_rule(name):
         ("sum of broadcast", lambda b: b.sum(b.expand(b.floats(5), (3, 5)), dims=(0,))),
         ("sum of sum", lambda b: b.sum(b.sum(b.floats(4, 5), dims=(0,)), dims=(0,))),
         ("out of range", lambda b: b.dynamic_slice(b.floats(4), *places(b, 3), sizes=(2,))),
+        ("diagonal", lambda b: b.as_strided(b.floats(3, 3), shape=(3,), strides=(4,), offset=0)),
+        ("window over rows", lambda b: b.as_strided(b.floats(3, 4), shape=(4,), strides=(3,), offset=2)),
         ("overlapping read", lambda b: part(b, put(b, b.floats(8), b.floats(3), (1,)), (0,), (3,))),
     ],
 )
