@@ -49,7 +49,8 @@ class Assembler:
     plan: Plan
     rows: list[list[int]] = field(default_factory=list)
     steps: list[Step | None] = field(default_factory=list)
-    codes: dict[Any, int] = field(default_factory=dict)
+    codes: list[Any] = field(default_factory=list)
+    numbers: dict[str, int] = field(default_factory=dict)
     words: list[int] = field(default_factory=list)
     pointers: dict[tuple[Space, int], list[tuple[int, int]]] = field(default_factory=dict)
     cells: dict[Slot, int] = field(default_factory=dict)
@@ -88,13 +89,20 @@ class Assembler:
         """Appends a row; its number."""
         words = [0] * at.ROW_WORDS
         words[at.OP] = op
-        words[at.KERNEL] = self.codes.setdefault(code, len(self.codes)) if code is not None else -1
+        words[at.KERNEL] = self.number(code) if code is not None else -1
         for name, value in operands.items():
             words[getattr(at, name)] = value
         self.rows.append(words)
         self.steps.append(step)
         self.outermost.append(self.loops[0] if self.loops else 0)
         return len(self.rows) - 1
+
+    def number(self, code: Any) -> int:
+        """The number of a kernel or routine; names tell them apart."""
+        if code.name not in self.numbers:
+            self.numbers[code.name] = len(self.codes)
+            self.codes.append(code)
+        return self.numbers[code.name]
 
     def land(self, row: int) -> None:
         """Lets the jump in `row` lead to the next row that is appended."""

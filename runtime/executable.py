@@ -2,15 +2,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
+from numpy import empty
 
 from ..backends.base import KernelCalls
 from ..ir.errors import DTypeError, IndexRangeError, ShapeError, WeftError
 from ..ir.graph import Graph
 from ..ir.interpret import interpret
-from ..ir.plan import Call, LoopCall, Plan, Routine
+from ..ir.plan import Call, LoopCall, Plan, Routine, Step
 from ..ir.types import TensorType
 from . import layout as at
 from .assemble import Program, assemble
@@ -24,6 +26,8 @@ from .threads import State, ensure_workers
 
 Progress = Callable[[int, int], None]
 """Called now and then with (iterations done, iterations in all) of the loop that no other loop surrounds."""
+Run = Callable[..., list[np.ndarray]]
+"""(inputs, progress=None) -> new arrays."""
 Resolve = Callable[[Sequence[Any]], Sequence[int]]
 """Finds or makes the machine code of kernels: their addresses."""
 
@@ -36,9 +40,9 @@ def compiled_from(source_of: Callable[[Any], str]) -> Resolve:
 class Executable:
     """A compiled program.
 
-    `run` is the fast way in: it takes one ndarray (contiguous, of the declared type; not checked) or, for f64[] and i64[] params, a
-    Python float or int for each param, and returns new arrays for the results that are not written into a param. Calling the object
-    checks everything and returns all results.
+    Calling the object checks the arrays and returns all results. `run(inputs, progress=None)` is the fast way in: `inputs` is a tuple
+    or list with an ndarray (contiguous, of the declared type; not checked) or, for f64[] and i64[] params, a Python float or int for
+    each param; it returns new arrays for the results that are not written into a param.
     """
 
     def __init__(self, graph: Graph, calls: KernelCalls, resolve: Resolve, verify: bool = False) -> None:
@@ -48,37 +52,56 @@ class Executable:
             check_plan(self.plan)
         self.program: Program = assemble(self.plan)
         self._native: Native = native()
-        kernels = [c for c in self.program.codes if not isinstance(c, Routine)]
-        found = dict(zip(kernels, resolve(kernels), strict=True))
-        addresses = [found[c] if c in found else self._native.address(c.name) for c in self.program.codes]
-        self._rows = self.program.rows.copy()
-        calling = self._rows[:, at.KERNEL] >= 0
-        self._rows[calling, at.KERNEL] = np.array([*addresses, 0], np.int64)[self._rows[calling, at.KERNEL]]
-        self._outputs = [(t.shape, t.dtype.numpy) for t in self.plan.outputs]
-        self._parallel = self.program.parallel
-        self._pin = pin() if any(isinstance(c, Routine) and c.name in ("gemm", "gemv") for c in self.program.codes) else None
+        self._rows = self._with_addresses(resolve)
+        self._profile: np.ndarray | None = None
         self._free: list[Frame] = []
+        self.run: Run = self._fast_run()
+        if self.program.parallel or self._calls_blas():
+            self.run = self._with_threads(self.run)
 
-    def run(self, inputs: Sequence[Any], progress: Progress | None = None) -> list[np.ndarray]:
-        """One call; see the class."""
-        outputs = [np.empty(shape, dtype) for shape, dtype in self._outputs]
-        try:
-            frame = self._free.pop()
-        except IndexError:
-            frame = self._new_frame()
-        if self._parallel and State.pool is None:
-            ensure_workers()
-        if self._pin is None:
-            code = self._native.begin(frame.address, inputs, outputs)
-            if code != at.FINISHED:
-                self._go_on(frame, code, progress)
-        else:
-            with self._pin:
-                code = self._native.begin(frame.address, inputs, outputs)
-                if code != at.FINISHED:
-                    self._go_on(frame, code, progress)
-        self._free.append(frame)
-        return outputs
+    def _with_addresses(self, resolve: Resolve) -> np.ndarray:
+        """The program's rows with the addresses of the kernels in them."""
+        kernels = [c for c in self.program.codes if not isinstance(c, Routine)]
+        found = iter(resolve(kernels))
+        addresses = [self._native.address(c.name) if isinstance(c, Routine) else next(found) for c in self.program.codes]
+        rows = self.program.rows.copy()
+        calling = rows[:, at.KERNEL] >= 0
+        rows[calling, at.KERNEL] = np.array([*addresses, 0], np.int64)[rows[calling, at.KERNEL]]
+        return rows
+
+    def _fast_run(self) -> Run:
+        """`run` itself, as a closure: looking things up on the object would cost a third of a small program's call."""
+        shapes, dtypes = [t.shape for t in self.plan.outputs], [t.dtype.numpy for t in self.plan.outputs]
+        begin, take, give, new_frame, go_on = self._native.begin, self._free.pop, self._free.append, self._new_frame, self._go_on
+
+        def run(inputs: Sequence[Any], progress: Progress | None = None) -> list[np.ndarray]:
+            outputs = [*map(empty, shapes, dtypes)]
+            try:
+                frame = take()
+            except IndexError:
+                frame = new_frame()
+            code = begin(frame.address, inputs, outputs)
+            if code:
+                go_on(frame, code, progress)
+            give(frame)
+            return outputs
+
+        return run
+
+    def _calls_blas(self) -> bool:
+        return any(isinstance(c, Routine) and c.name in ("gemm", "gemv") for c in self.program.codes)
+
+    def _with_threads(self, run: Run) -> Run:
+        """`run` for a program that uses the thread pool, or BLAS, which is pinned to one thread meanwhile."""
+        pinned = pin() if self._calls_blas() else nullcontext()
+
+        def run_with_threads(inputs: Sequence[Any], progress: Progress | None = None) -> list[np.ndarray]:
+            if State.pool is None:
+                ensure_workers()
+            with pinned:
+                return run(inputs, progress)
+
+        return run_with_threads
 
     def __call__(self, arrays: Sequence[Any]) -> list[np.ndarray]:
         """All results for `arrays`, which are checked; those that the program writes are changed."""
@@ -94,7 +117,21 @@ class Executable:
         return [_checked(f"argument {i} of {self.graph.name}", a, t, i in written) for i, (a, t) in enumerate(zip(arrays, self.plan.inputs, strict=True))]
 
     def _new_frame(self) -> Frame:
-        return Frame(self.program, self._rows, self.plan.arena_bytes, self._native.table)
+        frame = Frame(self.program, self._rows, self.plan.arena_bytes, self._native.table)
+        if self._profile is not None:
+            frame.words[at.PROFILE] = self._profile.ctypes.data
+        return frame
+
+    def profile(self) -> list[tuple[Step, int, int]]:
+        """Times every step from now on. What was measured so far: (step, how often it ran, nanoseconds), in order of the program.
+
+        A loop's own entry is its bookkeeping; the steps of its body have entries of their own.
+        """
+        if self._profile is None:
+            self._profile = np.zeros((len(self._rows), 2), np.int64)
+            self._free.clear()
+        rows = zip(self.program.steps, self._profile.tolist(), strict=True)
+        return [(step, count, nanoseconds) for step, (count, nanoseconds) in rows if step is not None and count]
 
     def _go_on(self, frame: Frame, code: int, progress: Progress | None) -> None:
         """After a call that did not finish at once. Between two slices of a loop Python looks at signals, and at progress."""

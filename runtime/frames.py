@@ -1,6 +1,8 @@
 """Frames: the memory of one call of a program. They are made from a template, kept, and used again by later calls."""
 from __future__ import annotations
 
+import ctypes
+
 import numpy as np
 
 from . import layout as at
@@ -9,20 +11,21 @@ from .buffers import ALIGNMENT
 
 
 class Frame:
-    """One frame and its arena. `address` is what native code gets."""
+    """One frame and its arena. `address` is what native code gets, ready for ctypes."""
 
     __slots__ = ("words", "arena", "address")
 
     def __init__(self, program: Program, rows: np.ndarray, arena_bytes: int, process: np.ndarray) -> None:
         self.words = aligned(8 * len(program.frame)).view(np.int64)
         self.arena = aligned(arena_bytes)
-        self.address = self.words.ctypes.data
+        base = self.words.ctypes.data
+        self.address = ctypes.c_int64(base)
         self.words[:] = program.frame
         self.words[at.PROGRAM] = rows.ctypes.data
         self.words[at.BINDINGS] = program.bindings.ctypes.data
         self.words[at.PROCESS] = process.ctypes.data
-        for pairs, base in ((program.own, self.address), (program.arena, self.arena.ctypes.data)):
-            self.words[pairs[:, 0]] = base + pairs[:, 1]
+        for pairs, start in ((program.own, base), (program.arena, self.arena.ctypes.data)):
+            self.words[pairs[:, 0]] = start + pairs[:, 1]
 
 
 def aligned(nbytes: int) -> np.ndarray:

@@ -13,6 +13,7 @@ from weft.ir.graph import Graph, Node, Value
 from weft.ir.interpret import interpret
 from weft.ir.loops import Site
 from weft.ir.ops import OPS
+from weft.ir.plan import Call
 from weft.ir.types import TensorType, bool_, int64
 from weft.runtime import seam
 from weft.runtime.check_plan import check_plan
@@ -308,3 +309,16 @@ def test_interpreter_behind_the_same_interface():
     np.testing.assert_array_equal(product, np.arange(N))
     np.testing.assert_array_equal(arrays[1], np.arange(N) + 1)
     assert interpret(oracle.graph, arrays)
+
+
+def test_profile_counts_every_step(addresses):
+    """Steps are timed from the first question on, those of a loop once an iteration."""
+    body = Builder("body")
+    _, x = body.param(SCALAR), body.param(VECTOR)
+    executable = build(loop_graph(body.finish([body.add(x, body.flip(x, dims=(0,)))]), 1, 10), addresses)
+    executable([np.arange(N)])
+    assert executable.profile() == []
+    executable([np.arange(N)])
+    executable([np.arange(N)])
+    counts = {step.code.name: count for step, count, _ in executable.profile() if isinstance(step, Call)}
+    assert counts == {"flip": 20, "add": 20} and all(ns >= 0 for _, _, ns in executable.profile())
