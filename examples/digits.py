@@ -59,7 +59,7 @@ def train(model: nn.Module, optimizer: optim.Optimizer, x: Any, y: Any, epochs: 
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-            losses[epoch, batch] = loss
+            losses[epoch, batch] = loss.detach()
 
 
 def accuracy(model: nn.Module, x: Any, y: Any) -> float:

@@ -246,9 +246,9 @@ class ParameterList(Module):
             self.append(value)
         return self
 
-    def extra_repr(self) -> str:
+    def child_lines(self) -> list[str]:
         """One line per parameter."""
-        return "\n".join(_parameter_line(name, p) for name, p in self._parameters.items())
+        return [_parameter_line(name, p) for name, p in self._parameters.items()]
 
 
 class ParameterDict(Module):
@@ -294,6 +294,6 @@ class ParameterDict(Module):
         for key, value in parameters.items() if isinstance(parameters, Mapping | ParameterDict) else parameters:
             self[key] = value
 
-    def extra_repr(self) -> str:
+    def child_lines(self) -> list[str]:
         """One line per parameter."""
-        return "\n".join(_parameter_line(name, p) for name, p in self._parameters.items())
+        return [_parameter_line(name, p) for name, p in self._parameters.items()]

@@ -21,10 +21,10 @@ def structure(module: Module | None) -> str:
         return "None"
     if type(module).__repr__ is not module_repr:
         return repr(module)
-    extra = module.extra_repr()
-    lines = [*(extra.split("\n") if extra else []), *module.child_lines()]
+    extra, children = module.extra_repr(), module.child_lines()
+    lines = [*(extra.split("\n") if extra else []), *children]
     name = type(module).__name__
-    if not module._modules.keys() and len(lines) <= 1:
+    if not children and len(lines) <= 1:
         return f"{name}({extra})"
     return f"{name}(" + "".join(f"\n  {line}" for line in lines) + "\n)"
 

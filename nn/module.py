@@ -13,7 +13,8 @@ from ..ir.errors import DTypeError
 from ..ir.types import DType
 from ..tracer.grad_mode import no_grad
 from ..tracer.location import error
-from ..tracer.slots import EPOCH, TrackedDict
+from ..tracer.slots import TrackedDict
+from ..tracer.state import STATE
 from ..tracer.tensor import Tensor
 from . import describe, saving
 from .parameter import Parameter
@@ -28,19 +29,15 @@ _OWN = frozenset((*_TABLES, "_transient", "_hooks"))
 class ClassDefault:
     """A plain value in a class body, turned into a descriptor so that instances read and write it as tracked state."""
 
-    __slots__ = ("name", "value")
-
     def __init__(self, name: str, value: Any) -> None:
-        self.name, self.value = name, value
+        self.name, self._entry = name, TrackedDict(value=value)
 
     def __get__(self, module: Module | None, owner: type) -> Any:
-        if module is None:
-            return self.value
-        for table in _TABLES:
-            entries = module.__dict__[table]
-            if dict.__contains__(entries, self.name):
-                return entries[self.name]
-        return module._slots.get(self.name, self.value)
+        if module is not None:
+            for table in _TABLES:
+                if self.name in module.__dict__[table]:  # asked through the tracked dict: a trace depends on the answer
+                    return module.__dict__[table][self.name]
+        return self._entry["value"]
 
     def __set__(self, module: Module, value: Any) -> None:
         module._slots[self.name] = value
@@ -116,7 +113,12 @@ class Module:
             changed = hook(self, args)
             if changed is not None:
                 args = changed if isinstance(changed, tuple) else (changed,)
-        result = self.forward(*args, **kwargs)
+        forward = self.forward
+        if (
+            STATE.trace is not None and "forward" in self._slots
+        ):  # the trace depends on which `forward` this instance has
+            forward = self._slots["forward"]
+        result = forward(*args, **kwargs)
         for hook in hooks["after"]:
             changed = hook(self, args, result)
             result = result if changed is None else changed
@@ -176,9 +178,10 @@ class Module:
     def _set_plain(self, name: str, value: Any) -> None:
         if name in _OWN or name.startswith("__"):
             object.__setattr__(self, name, value)
-        elif hasattr(type(self), name):  # a property, a ClassDefault, or a method that the instance overrides
-            EPOCH.bump()
+        elif hasattr(type(self), name):  # a property, a ClassDefault, or a method that this instance replaces
             object.__setattr__(self, name, value)
+            if name in self.__dict__:
+                self._slots[name] = value
         else:
             self._slots[name] = value
 
@@ -188,6 +191,7 @@ class Module:
             if dict.__contains__(entries, name):
                 del entries[name]
                 self._transient.discard(name)
+                self.__dict__.pop(name, None)
                 return
         object.__delattr__(self, name)
 

@@ -84,19 +84,19 @@ class Adam(Optimizer):
         if group["amsgrad"]:
             largest = state["max_exp_avg_sq"]
             square = largest.copy_(EMIT.maximum(largest, square))
-        step_size, root = self._corrections(state["step"].add_(1), lr, beta1, beta2, p)
-        p.sub_(mean / (square.sqrt() / root + group["eps"]) * step_size)
+        step_size, scale = self._corrections(state["step"].add_(1), lr, beta1, beta2, p)
+        p.sub_(mean / (square.sqrt() * scale + group["eps"]) * step_size)
 
     @staticmethod
     def _corrections(step: Tensor, lr: float | Tensor, beta1: float, beta2: float, p: Tensor) -> tuple[Tensor, Tensor]:
-        """(lr / (1 - beta1^step), sqrt(1 - beta2^step)): what makes up for means that started at zero.
+        """(lr / (1 - beta1^step), 1 / sqrt(1 - beta2^step)): what makes up for means that started at zero.
 
         In float64: 1 - 0.999 keeps too few digits in float32.
         """
         count = EMIT.cast(step, float64)
         step_size = lr / (1 - beta1**count)
-        root = (1 - beta2**count).sqrt()
-        return EMIT.cast(step_size, p.dtype), EMIT.cast(root, p.dtype)
+        scale = (1 - beta2**count).rsqrt()
+        return EMIT.cast(step_size, p.dtype), EMIT.cast(scale, p.dtype)
 
 
 class AdamW(Adam):

@@ -280,6 +280,22 @@ def test_derivative(case: Case) -> None:
     assert found == pytest.approx((ends[0] - ends[1]) / (2 * step), rel=1e-7, abs=1e-8)
 
 
+def value_and_gradients(call: Callable[..., Any], tensors: list[Any]) -> Any:
+    result = call(F, *tensors)
+    result.backward(weft.ones_like(result))
+    return result
+
+
+@every_case
+def test_compiled_agrees_with_eager(case: Case) -> None:
+    eager, compiled = (weft_arguments(case, weft.float32, differentiate=True) for _ in range(2))
+    expected = value_and_gradients(case.call, eager)
+    result = weft.compile(value_and_gradients)(case.call, compiled)
+    np.testing.assert_allclose(result.detach().numpy(), expected.detach().numpy(), rtol=1e-5, atol=1e-6)
+    for t, e in zip(compiled[: case.inputs], eager, strict=False):
+        np.testing.assert_allclose(t.grad.numpy(), e.grad.numpy(), rtol=1e-5, atol=1e-6)
+
+
 @every_case
 @pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="torch is not installed")
 def test_same_as_torch(case: Case) -> None:
@@ -327,6 +343,19 @@ def test_relu_keeps_nan_and_has_no_slope_at_zero() -> None:
     y.backward(weft.ones(3))
     assert math.isnan(y[0].item())
     assert x.grad.tolist()[1:] == [0.0, 0.0]
+
+
+def test_many_classes() -> None:
+    """Beyond some number of classes another way of finding the class's column is taken."""
+    x = weft.tensor(np.random.default_rng(0).normal(size=(3, 2000)), requires_grad=True)
+    classes = np.array([0, 1999, 700])
+    loss = F.cross_entropy(x, weft.tensor(classes), reduction="sum")
+    loss.backward()
+    p = softmax(x.detach().numpy(), 1)
+    assert loss.item() == pytest.approx(-np.log(p[np.arange(3), classes]).sum())
+    np.testing.assert_allclose(x.grad.numpy(), p - (np.arange(2000) == classes[:, None]), atol=1e-14)
+    with pytest.raises(IndexError, match="2000 is out of range"):
+        F.cross_entropy(x, weft.tensor([0, 1, 2000]))
 
 
 def test_all_targets_ignored_gives_nan() -> None:

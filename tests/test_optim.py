@@ -93,7 +93,7 @@ def start(dtype: Any) -> list[Any]:
 
 
 def train(optimizer: optim.Optimizer, params: list[Any], steps: int) -> None:
-    for _ in range(steps):
+    for _ in weft.range(steps):
         optimizer.zero_grad()
         loss_of(params).backward()
         optimizer.step()
@@ -110,6 +110,37 @@ def test_formula(name, rule, options, dtype, accuracy) -> None:
         expected = [rule(p, g, s, t, **options) for p, g, s in zip(expected, found, states, strict=True)]
     for p, e in zip(params, expected, strict=True):
         np.testing.assert_allclose(p.detach().numpy(), e, rtol=accuracy, atol=accuracy)
+
+
+@every_rule
+def test_compiled_loop_agrees_with_eager(name, rule, options) -> None:
+    """One native loop of six steps, and six more after the learning rate changed, which must not trace again."""
+    eager, compiled = start(weft.float32), start(weft.float32)
+    loop = weft.compile(train)
+    for params, run in ((eager, train), (compiled, loop)):
+        optimizer = getattr(optim, name)(params, **options)
+        run(optimizer, params, STEPS)
+        run(optimizer, params, STEPS)
+        traces = loop.traces
+        optimizer.param_groups[0]["lr"] *= 0.5
+        run(optimizer, params, STEPS)
+        assert loop.traces == traces
+    for p, e in zip(compiled, eager, strict=True):
+        np.testing.assert_allclose(p.detach().numpy(), e.detach().numpy(), rtol=2e-5, atol=1e-6)
+
+
+@every_rule
+def test_compiled_step_agrees_with_eager(name, rule, options) -> None:
+    """One step at a time; the optimiser's state, made lazily, is found by itself."""
+    eager, compiled = start(weft.float32), start(weft.float32)
+    step = weft.compile(train)
+    for params, run in ((eager, train), (compiled, step)):
+        optimizer = getattr(optim, name)(params, **options)
+        for _ in range(STEPS):
+            run(optimizer, params, 1)
+    assert step.traces <= 2
+    for p, e in zip(compiled, eager, strict=True):
+        np.testing.assert_allclose(p.detach().numpy(), e.detach().numpy(), rtol=2e-5, atol=1e-6)
 
 
 @every_rule

@@ -11,6 +11,9 @@ from ...tracer.tensor import Tensor
 from .activation import log_softmax
 from .loss import reduced
 
+FEW_CLASSES = 1024
+"""Up to this many, the class of a row is found by comparing; a gather costs less beyond."""
+
 
 def _rows(input: Tensor) -> Tensor:
     """(N, C, d1, ...) or (C) as a matrix with one row per prediction and one column per class."""
@@ -58,15 +61,24 @@ class _Targets:
     def __init__(self, target: Tensor, weight: Tensor | None, ignore_index: int, like: Tensor) -> None:
         flat = EMIT.cast(target, int64).reshape(-1)
         counted = flat != ignore_index
-        zero = EMIT.full_like(flat, 0)
-        self.index = EMIT.select(counted, flat, zero)
-        self.row = EMIT.iota(shape=tuple(flat.shape), dim=0, dtype=int64)
+        self.index = EMIT.select(counted, flat, EMIT.full_like(flat, 0))
         ones = EMIT.cast(counted, like.dtype)
         self.weight = ones if weight is None else ones * EMIT.gather(weight, self.index, dims=(0,))
 
     def pick(self, rows: Tensor) -> Tensor:
-        """Of each row the element of its class; checked to be a class."""
-        return EMIT.gather(rows, self.row, self.index, dims=(0, 1))
+        """Of each row the element of its class; checked to be a class.
+
+        With few classes by comparing every column with the class, which needs no scatter in the derivative and so becomes
+        one kernel together with the softmax. The gather from an iota is the check.
+        """
+        count, classes = rows.shape
+        if classes > FEW_CLASSES:
+            row = EMIT.iota(shape=(count,), dim=0, dtype=int64)
+            return EMIT.gather(rows, row, self.index, dims=(0, 1))
+        known = EMIT.gather(EMIT.iota(shape=(classes,), dim=0, dtype=int64), self.index, dims=(0,))
+        column = EMIT.iota(shape=(count, classes), dim=1, dtype=int64)
+        chosen = EMIT.eq(EMIT.expand(EMIT.view_as(known, (count, 1)), (count, classes)), column)
+        return EMIT.sum(EMIT.select(chosen, rows, EMIT.full_like(rows, 0)), dims=(1,))
 
     def reduced(self, losses: Tensor, shape: tuple[int, ...], reduction: str) -> Tensor:
         """Weighted losses joined; the mean is by the weights of the predictions that count."""
