@@ -114,9 +114,7 @@ class Module:
             if changed is not None:
                 args = changed if isinstance(changed, tuple) else (changed,)
         forward = self.forward
-        if (
-            STATE.trace is not None and "forward" in self._slots
-        ):  # the trace depends on which `forward` this instance has
+        if STATE.trace is not None and "forward" in self._slots:  # its own, and the trace depends on which
             forward = self._slots["forward"]
         result = forward(*args, **kwargs)
         for hook in hooks["after"]:

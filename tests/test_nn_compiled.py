@@ -11,7 +11,7 @@ from weft import nn, optim
 
 
 class Net(nn.Module):
-    """Something of every kind that a trace can read: parameters, a child, a buffer, a number, a flag, a class default."""
+    """Something of every kind that a trace can read: parameters, children, a buffer, a number, a flag, a default."""
 
     gain = 2.0
 

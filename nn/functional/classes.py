@@ -68,8 +68,8 @@ class _Targets:
     def pick(self, rows: Tensor) -> Tensor:
         """Of each row the element of its class; checked to be a class.
 
-        With few classes by comparing every column with the class, which needs no scatter in the derivative and so becomes
-        one kernel together with the softmax. The gather from an iota is the check.
+        With few classes by comparing every column with the class, which needs no scatter in the derivative and so
+        becomes one kernel together with the softmax. The gather from an iota is the check.
         """
         count, classes = rows.shape
         if classes > FEW_CLASSES:
