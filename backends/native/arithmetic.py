@@ -11,7 +11,7 @@ an amount within the width (`>>` follows the sign of the dtype); comparisons, wh
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from ...ir.types import BY_SHORT, DType
@@ -134,3 +134,8 @@ class Arithmetic(ABC):
     def isnan(self, x: Number) -> Number:
         """Whether x is NaN."""
         return x != x
+
+
+def through_f64(m: Arithmetic, x: Number, function: Callable[[Arithmetic, Number, str], Number]) -> Number:
+    """`function(m64, x, precision)` in f64, rounded to the dtype of `m`, which `precision` names."""
+    return m.convert(function(m.within("f64"), m.convert(x, "f64"), m.short), m.short)

@@ -13,7 +13,7 @@ from .llvm_arithmetic import Gate
 from .target import machine
 
 ALLOWED = frozenset(
-    "memset memcpy memmove fmod fmodf fma fmaf floor floorf ceil ceilf trunc truncf roundeven roundevenf sqrt sqrtf "
+    "memset memcpy memmove sin cos tan fmod fmodf fma fmaf floor floorf ceil ceilf trunc truncf roundeven roundevenf sqrt sqrtf "
     "syscall clock_gettime _GLOBAL_OFFSET_TABLE_".split())
 """Symbols that generated code may leave to the process: the C library's memory functions, exact mathematics, system
 calls."""

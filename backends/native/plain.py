@@ -16,7 +16,7 @@ from .arithmetic import Arithmetic
 from .vocabulary import ALL, CONSTANTS, LANES, WORDS, Word
 from .words import definition_of
 
-_C_LIBRARY: Mapping[str, Callable[..., Any]] = {"fmod": np.fmod}
+_C_LIBRARY: Mapping[str, Callable[..., Any]] = {"fmod": np.fmod, "sin": np.sin, "cos": np.cos, "tan": np.tan}
 
 
 class NumpyArithmetic(Arithmetic):
