@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from ..ir.graph import Node, Value
 from ..ir.op import Op, Trait
+from ..ir.ops import OPS
 from .rewrite import Rewriter, op, rules, some, trait
 
 x, y = some("x"), some("y")
@@ -75,19 +76,30 @@ def _free(rank: int, *used: Sequence[int]) -> list[int]:
     return [k for k in range(rank) if all(k not in axes for axes in used)]
 
 
-def _permuted_operand(side: str) -> object:
+def _permutation(node: Node) -> Sequence[int] | None:
+    """For each axis of a permute's result, that of its operand; of a reshape too, when it only moves axes of one."""
+    if node.op is OPS.permute:
+        return node.attrs["dims"]
+    old, new = node.inputs[0].shape, node.output.shape
+    ones, wide = ([k for k, n in enumerate(old) if (n == 1) is single] for single in (True, False))
+    if len(old) != len(new) or [old[k] for k in wide] != [n for n in new if n != 1]:
+        return None
+    return [(ones if n == 1 else wide).pop(0) for n in new]
+
+
+def _permuted_operand(side: str) -> Callable[..., Value | None]:
     def function(b: Rewriter, node: Node, permuted: Node) -> Value | None:
         """Names the axes of the value before the permute, when its free axes keep their order."""
-        dims, batch, contract = permuted.attrs["dims"], node.attrs[f"{side}_batch"], node.attrs[f"{side}_contract"]
+        dims, batch, contract = _permutation(permuted), node.attrs[f"{side}_batch"], node.attrs[f"{side}_contract"]
+        if dims is None:
+            return None
         free = [dims[k] for k in _free(len(dims), batch, contract)]
         if free != sorted(free):
             return None
-        attrs = {
-            **node.attrs,
-            f"{side}_batch": tuple(dims[k] for k in batch),
-            f"{side}_contract": tuple(dims[k] for k in contract),
-        }
-        operands = (permuted.inputs[0], node.inputs[1]) if side == "lhs" else (node.inputs[0], permuted.inputs[0])
+        new = {"batch": tuple(dims[k] for k in batch), "contract": tuple(dims[k] for k in contract)}
+        attrs = {**node.attrs, **{f"{side}_{what}": axes for what, axes in new.items()}}
+        left, right = node.inputs
+        operands = (permuted.inputs[0], right) if side == "lhs" else (left, permuted.inputs[0])
         return b.dot_general(*operands, **attrs)
 
     return function
@@ -100,7 +112,7 @@ def _permuted_product(b: Rewriter, node: Node, product: Node) -> Value | None:
     rows = len(left.shape) - n - len(a["lhs_contract"])
     columns = len(right.shape) - n - len(a["rhs_contract"])
     exchanged = (*range(n), *range(n + rows, n + rows + columns), *range(n, n + rows))
-    if node.attrs["dims"] != exchanged or not rows or not columns:
+    if tuple(_permutation(node) or ()) != exchanged or not rows or not columns:
         return None
     return b.dot_general(
         right,
@@ -121,8 +133,8 @@ RULES = rules(
     ("scan of one", op("cumsum cumprod cummax cummin", x), _scan_of_one),
     ("place of one", op("argmax argmin", x), _place_of_one),
 
-    ("dot of permuted left", op("dot_general", op("permute", name="permuted"), y), _permuted_operand("lhs")),
-    ("dot of permuted right", op("dot_general", x, op("permute", name="permuted")), _permuted_operand("rhs")),
-    ("permuted dot", op("permute", op("dot_general", name="product")), _permuted_product),
+    ("dot of permuted left", op("dot_general", op("permute reshape", name="permuted"), y), _permuted_operand("lhs")),
+    ("dot of permuted right", op("dot_general", x, op("permute reshape", name="permuted")), _permuted_operand("rhs")),
+    ("permuted dot", op("permute reshape", op("dot_general", name="product")), _permuted_product),
 )
 # fmt: on

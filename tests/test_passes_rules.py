@@ -371,9 +371,13 @@ EXAMPLES = {
     ],
     "scan of one": [lambda b: b.cumsum(b.floats(10, 1), dim=1)],
     "place of one": [lambda b: b.argmax(b.floats(10, 1), dim=1)],
-    "dot of permuted left": [lambda b: dot(b, b.permute(b.ints(3, 2), dims=(1, 0)), b.ints(3, 4))],
+    "dot of permuted left": [
+        lambda b: dot(b, b.permute(b.ints(3, 2), dims=(1, 0)), b.ints(3, 4)),
+        lambda b: dot(b, b.view_as(b.ints(1, 3), (3, 1)), b.ints(4, 1), (1,), (1,)),
+    ],
     "dot of permuted right": [lambda b: dot(b, b.ints(2, 3), b.permute(b.ints(4, 3), dims=(1, 0)))],
     "permuted dot": [
+        lambda b: b.view_as(dot(b, b.ints(1, 3), b.ints(3, 4)), (4, 1)),
         lambda b: b.permute(dot(b, b.ints(2, 3), b.ints(3, 4)), dims=(1, 0)),
         lambda b: b.permute(
             b.dot_general(
@@ -458,6 +462,7 @@ def test_rule(name):
         ("sum of broadcast", lambda b: b.sum(b.expand(b.floats(5), (3, 5)), dims=(0,))),
         ("sum of sum", lambda b: b.sum(b.sum(b.floats(4, 5), dims=(0,)), dims=(0,))),
         ("out of range", lambda b: b.dynamic_slice(b.floats(4), *places(b, 3), sizes=(2,))),
+        ("reshape that joins axes", lambda b: dot(b, b.view_as(b.ints(2, 3), (6, 1)), b.ints(1, 2))),
         ("diagonal", lambda b: b.as_strided(b.floats(3, 3), shape=(3,), strides=(4,), offset=0)),
         ("window over rows", lambda b: b.as_strided(b.floats(3, 4), shape=(4,), strides=(3,), offset=2)),
         ("overlapping read", lambda b: part(b, put(b, b.floats(8), b.floats(3), (1,)), (0,), (3,))),
