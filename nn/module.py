@@ -50,6 +50,14 @@ def _is_plain(name: str, value: Any) -> bool:
     return not (name.startswith("__") or callable(value) or hasattr(value, "__get__"))
 
 
+def _adopt_default(kind: type, name: str) -> None:
+    """Turns a plain class attribute that was set after the class was made into a ClassDefault."""
+    owner = next(k for k in kind.__mro__ if name in vars(k))
+    value = vars(owner)[name]
+    if _is_plain(name, value):
+        setattr(owner, name, ClassDefault(name, value))
+
+
 class HookHandle:
     """Removes a hook."""
 
@@ -177,6 +185,7 @@ class Module:
         if name in _OWN or name.startswith("__"):
             object.__setattr__(self, name, value)
         elif hasattr(type(self), name):  # a property, a ClassDefault, or a method that this instance replaces
+            _adopt_default(type(self), name)
             object.__setattr__(self, name, value)
             if name in self.__dict__:
                 self._slots[name] = value

@@ -72,6 +72,9 @@ def test_class_defaults_and_properties() -> None:
     assert (Widget.slope, a.slope, b.slope, a.double, Net.slope, Net().slope) == (2.0, 3.0, 2.0, 6.0, 0.5, 0.5)
     del a.slope
     assert a.slope == 2.0
+    Widget.late = 1
+    a.late = 5
+    assert (Widget.late, a.late, b.late) == (1, 5, 1)
 
 
 def test_a_method_can_be_replaced_on_one_module() -> None:
