@@ -123,11 +123,10 @@ class KernelBuilder:
         self.emit(Let(local, value, loc), level)
         return local
 
-    def adopt(self, scalars: Iterable[Scalar]) -> None:
-        """Makes locals of another kernel known here, outside of all loops."""
-        for scalar in scalars:
-            if isinstance(scalar, Local):
-                self._depths[scalar.name] = 0
+    def varies(self, locals_: Iterable[Local]) -> None:
+        """Says that accumulators change from one round of the innermost loop to the next, so that what needs them stays inside."""
+        for local in locals_:
+            self._depths[local.name] = self.level
 
     def accumulator(self, hint: str, value: Scalar, loc: Location | None = None) -> Local:
         """A new local that `set` may change; it starts with `value` here and belongs to the innermost loop."""

@@ -1,16 +1,31 @@
-"""Fusion: cuts a graph into `fusion` nodes, each of which becomes one kernel, library nodes and control nodes.
+"""Fusion: cuts a graph into `fusion` nodes, each of which becomes one kernel, products for BLAS, views that those read, and control nodes.
 
-A value is either inlined into its readers or materialised. Views, pieces and constants are always inlined; elementwise values when one
-kernel alone reads them.
+Stages (`ir/stages.py`) that share a loop over rows make a kernel when that is legal (`ir/schedule.py`) and pays; what is small is put into
+one serial kernel, a small loop with all its iterations. The graph stays a graph: each fusion node has its ops in a region.
 """
 from __future__ import annotations
+
+from collections.abc import Container, Sequence
+from dataclasses import dataclass, field
+from math import prod
 
 from ..ir.graph import Graph, Node, Value
 from ..ir.op import Trait
 from ..ir.ops import OPS
+from ..ir.schedule import Group, Scheduler
+from ..ir.stages import Kind, Stage, StagePlan, has_own_stage
 
-FREE = (Trait.VIEW, Trait.PIECEWISE, Trait.CONSTANT)
-"""Ops that only say where an element comes from."""
+LIBRARY_WORK = 1 << 15
+"""Multiplications from which a floating-point product is better left to BLAS than to a generated loop."""
+
+SMALL_COST = 200_000
+"""Additions' worth of work up to which stages are put into one serial kernel, and a loop body into one kernel with its loop."""
+
+SMALL_STAGES = 64
+"""More stages than this are not put into one kernel: its compilation would take too long."""
+
+REPEATS = 3
+"""From this many groups of one form on, each is a kernel of its own, which is compiled once."""
 
 
 def fuse(graph: Graph) -> Graph:
@@ -18,84 +33,181 @@ def fuse(graph: Graph) -> Graph:
     return _Fuser(graph).run()
 
 
+@dataclass
+class _Kernel:
+    """Stages of one kernel in the making; `open` while others may be added."""
+
+    stages: list[Stage] = field(default_factory=list)
+    cost: int = 0
+    open: bool = False
+    node: Node | None = None
+
+
 class _Fuser:
-    """One graph on its way; `roots` are the values that are materialised."""
+    """One graph on its way."""
 
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
-        self.producer = {v: n for n in graph.nodes for v in n.outputs}
-        self.readers: dict[Value, list[Node]] = {}
-        for node in graph.nodes:
-            for value in node.inputs:
-                self.readers.setdefault(value, []).append(node)
-        self.results = set(graph.results)
-        self.roots: set[Value] = set()
+        self.producers = {v: n for n in graph.nodes for v in n.outputs}
+        self.plan = StagePlan(graph, is_external, self._is_bare)
+        self.kernel_of: dict[Value, int] = {}
 
     def run(self) -> Graph:
         """The fused graph."""
-        kernels: dict[Value, int] = {}
-        for node in reversed(self.graph.nodes):
-            if self._is_root(node, kernels):
-                self.roots.update(node.outputs)
-        nodes = [self._wrapped(n) for n in self.graph.nodes if n.outputs[0] in self.roots]
+        kernels = self._kernels(Scheduler(self.plan, related, unroll=True).run())
+        nodes = [self._fused_control(k.node) if k.node is not None else self._fusion(k.stages, kernels) for k in kernels]
         return Graph(self.graph.name, self.graph.params, tuple(nodes), self.graph.results, self.graph.notes)
 
-    def _is_root(self, node: Node, kernels: dict[Value, int]) -> bool:
-        """Whether the outputs of `node` are materialised; counts the kernels that read each value on the way."""
-        value = node.outputs[0]
-        readers = kernels.get(value, 0)
-        root = value in self.results or not _can_inline(node) or (readers > 1 and not any(node.op.has(t) for t in FREE))
-        if not root and any(_needs_buffer(r, value) for r in self.readers.get(value, ())):
-            root = True
-        for x in dict.fromkeys(node.inputs):
-            kernels[x] = kernels.get(x, 0) + (1 if root else readers)
-        return root and (value in self.results or bool(self.readers.get(value)))
+    def _is_bare(self, node: Node, readers: Container[Stage | Node]) -> bool:
+        """Whether a node that has to be in memory needs no code: constants, and views of what is in memory anyway."""
+        if node.op in (OPS.constant, OPS.literal, OPS.reshape):
+            return True
+        if not node.op.has(Trait.VIEW):
+            return False
+        root: Node | None = node
+        while root is not None and root.op.has(Trait.VIEW):
+            root = self.producers.get(root.inputs[0])
+        assert isinstance(readers, dict)
+        return root is None or has_own_stage(root) or is_external(root) or any(isinstance(r, Node) and r.op is OPS.dot_general for r in readers)
 
-    def _wrapped(self, node: Node) -> Node:
-        """The node as it stands in the fused graph."""
-        if node.op.has(Trait.CONTROL):
-            return Node(node.op, node.inputs, node.attrs, node.outputs, node.loc, tuple(fuse(r) for r in node.regions))
-        if node.op in (OPS.constant, OPS.literal) or node.op is OPS.reshape and self._stored(node.inputs[0]):
-            return node
-        members, params = self._group(node)
+    # Kernels of groups
+
+    def _kernels(self, groups: Sequence[Group]) -> list[_Kernel]:
+        """Puts small groups into common kernels; the others are kernels of their own."""
+        forms = [self._form(g) for g in groups]
+        kernels: list[_Kernel] = []
+        for group, form in zip(groups, forms, strict=True):
+            cost = sum(self.plan.cost(s) for s in group.stages)
+            joinable = group.external is None and cost <= SMALL_COST and forms.count(form) < REPEATS
+            number = self._find(kernels, group, cost) if joinable else None
+            if number is None:
+                kernels.append(_Kernel(open=joinable, node=group.external))
+                number = len(kernels) - 1
+            kernels[number].stages += group.stages
+            kernels[number].cost += cost
+            self.kernel_of.update({v: number for u in (group.stages or [group.external]) for v in u.outputs})  # type: ignore[union-attr]
+        return kernels
+
+    def _find(self, kernels: Sequence[_Kernel], group: Group, cost: int) -> int | None:
+        """The first kernel that a small group may join."""
+        reads = {r.value for s in group.stages for r in self.plan.access(s).reads} | {s.node.inputs[0] for s in group.stages if is_update(s)}
+        first = max((self.kernel_of.get(v, 0) for v in reads), default=0)
+        overwritten = {s.node.inputs[0] for s in group.stages if is_update(s)}
+        for number in range(first, len(kernels)):
+            kernel = kernels[number]
+            fits = kernel.open and kernel.cost + cost <= SMALL_COST and len(kernel.stages) + len(group.stages) <= SMALL_STAGES
+            if fits and not any(r.value in overwritten for s in kernel.stages for r in self.plan.access(s).reads):
+                return number
+        return None
+
+    def _form(self, group: Group) -> tuple[object, ...]:
+        """What two groups have in common whose kernels are the same but for constants."""
+        if group.external is not None:
+            return (group.external,)
+        return tuple((s.node.op.name, s.sizes, s.value.dtype, self.plan.access(s).cost) for s in group.stages)
+
+    def _fusion(self, stages: Sequence[Stage], kernels: Sequence[_Kernel]) -> Node:
+        """The fusion node that computes the values of `stages` that are needed elsewhere."""
+        members, params = self._members(stages)
+        outputs = [v for s in stages for v in s.outputs if self._is_needed(v, members)]
         copies = {p: Value(p.type, p.hint) for p in params}
         body = []
         for member in members:
-            outputs = tuple(Value(v.type, v.hint) for v in member.outputs)
-            body.append(Node(member.op, tuple(copies[v] for v in member.inputs), member.attrs, outputs, member.loc, member.regions))
-            copies.update(zip(member.outputs, outputs, strict=True))
-        region = Graph(node.op.name, tuple(copies[p] for p in params), tuple(body), tuple(copies[v] for v in node.outputs))
-        return Node(OPS.fusion, tuple(params), {}, node.outputs, node.loc, (region,))
+            made = tuple(Value(v.type, v.hint) for v in member.outputs)
+            body.append(Node(member.op, tuple(copies[v] for v in member.inputs), member.attrs, made, member.loc, member.regions))
+            copies.update(zip(member.outputs, made, strict=True))
+        name = "_".join(dict.fromkeys(s.node.op.name for s in stages[:3]))
+        region = Graph(name, tuple(copies[p] for p in params), tuple(body), tuple(copies[v] for v in outputs))
+        return Node(OPS.fusion, tuple(params), {}, tuple(outputs), stages[-1].node.loc, (region,))
 
-    def _stored(self, value: Value) -> bool:
-        """Whether `value` has memory of its own."""
-        return value in self.roots or value not in self.producer
-
-    def _group(self, node: Node) -> tuple[list[Node], list[Value]]:
-        """The members of the kernel that computes `node`, in order, and the values it reads."""
-        members, params, pending = {node}, {}, [node]
+    def _members(self, stages: Sequence[Stage]) -> tuple[list[Node], list[Value]]:
+        """The nodes of a kernel, in order, and the values it reads."""
+        members, params = {s.node for s in stages}, {}
+        pending = [s.node for s in stages]
         while pending:
             for x in pending.pop().inputs:
-                producer = self.producer.get(x)
-                if producer is None or x in self.roots:
+                producer = self.producers.get(x)
+                if producer in members:
+                    continue
+                if producer is None or x in self.plan.stored:
                     params[x] = None
-                elif producer not in members:
+                else:
                     members.add(producer)
                     pending.append(producer)
-        return [n for n in self.graph.nodes if n in members], list(params)
+        order = {v: k for k, v in enumerate((*self.graph.params, *(v for n in self.graph.nodes for v in n.outputs)))}
+        return [n for n in self.graph.nodes if n in members], sorted(params, key=order.__getitem__)
+
+    def _is_needed(self, value: Value, members: Container[Node]) -> bool:
+        """Whether anybody outside of a kernel reads `value`."""
+        return value in self.needed_outside(members)
+
+    def needed_outside(self, members: Container[Node]) -> set[Value]:
+        """The values that results or units outside of `members` read."""
+        needed = set(self.graph.results)
+        for unit in self.plan.units:
+            node = unit if isinstance(unit, Node) else unit.node
+            if node in members:
+                continue
+            if isinstance(unit, Node):
+                needed.update(node.inputs)
+            else:
+                needed.update(r.value for r in self.plan.access(unit).reads)
+                if is_update(unit):
+                    needed.add(node.inputs[0])
+        return needed
+
+    # Control
+
+    def _fused_control(self, node: Node) -> Node:
+        """A node that stays, with fused regions."""
+        if not node.regions:
+            return node
+        if node.op is OPS.loop and is_small_loop(node):
+            return Node(node.op, node.inputs, node.attrs, node.outputs, node.loc, (wrapped(node.regions[0]),))
+        return Node(node.op, node.inputs, node.attrs, node.outputs, node.loc, tuple(fuse(r) for r in node.regions))
 
 
-def _can_inline(node: Node) -> bool:
-    """Whether elements of the node can be computed where they are read."""
-    if node.op.has(Trait.UPDATE) or node.op.has(Trait.CONTROL) or node.op.has(Trait.LIBRARY):
+def is_external(node: Node) -> bool:
+    """Whether a node is never part of a kernel: control, and products for BLAS."""
+    return node.op.has(Trait.CONTROL) or is_library_product(node)
+
+
+def is_library_product(node: Node) -> bool:
+    """Whether `node` is a product that BLAS should compute."""
+    if node.op is not OPS.dot_general or not node.output.dtype.is_floating_point:
         return False
-    return node.op.has(Trait.ELEMENTWISE) or any(node.op.has(t) for t in FREE) or node.op.name in ("gather", "dynamic_slice", "random_bits")
+    contracted = prod(node.inputs[0].type.sizes[k] for k in node.attrs["lhs_contract"])
+    return node.output.type.size * contracted >= LIBRARY_WORK
 
 
-def _needs_buffer(reader: Node, value: Value) -> bool:
-    """Whether `reader` wants `value` in memory."""
-    if reader.op.has(Trait.CONTROL):
-        return True
-    if reader.op.has(Trait.UPDATE):
-        return True
-    return reader.op is OPS.dot_general
+def is_update(stage: Stage) -> bool:
+    """Whether a stage overwrites a part of its first input."""
+    return stage.kind in (Kind.UPDATE, Kind.SCATTER)
+
+
+def related(group: Group, stage: Stage, rows: int) -> bool:
+    """Whether it pays that `stage` shares the rows of `group`: it reads what the group computes or reads."""
+    return True
+
+
+# Small loops -------------------------------------------------------------------------------------------------------------------
+
+
+def is_small_loop(node: Node) -> bool:
+    """Whether a loop becomes one kernel with all its iterations."""
+    body = node.regions[0]
+    if not body.nodes or any(is_external(n) or n.op is OPS.sort for n in body.nodes):
+        return False
+    plan = StagePlan(body)
+    stages = [u for u in plan.units if isinstance(u, Stage)]
+    return len(stages) <= SMALL_STAGES and sum(plan.cost(s) for s in stages) <= SMALL_COST
+
+
+def wrapped(body: Graph) -> Graph:
+    """A loop body as one fusion node that gives every result which is not a param."""
+    computed = tuple(dict.fromkeys(r for r in body.results if r not in body.params))
+    params = tuple(Value(p.type, p.hint) for p in body.params)
+    outer = {p: q for p, q in zip(body.params, params, strict=True)} | {r: Value(r.type, r.hint) for r in computed}
+    region = Graph(body.name, body.params, body.nodes, computed)
+    node = Node(OPS.fusion, params, {}, tuple(outer[r] for r in computed), body.nodes[-1].loc, (region,))
+    return Graph(body.name, params, (node,) if computed else (), tuple(outer[r] for r in body.results), body.notes)

@@ -1,0 +1,333 @@
+"""Bodies of fusion nodes to kernels: which groups of stages a kernel has, where values are in memory, and the calls that come of it."""
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import product as all_indices
+
+from ..ir.graph import Graph, Node, Value
+from ..ir.index import Constant, Index, flatten
+from ..ir.loops import Buffer, Literal, Load, Role, Scalar, named
+from ..ir.ops import OPS
+from ..ir.schedule import Group, Scheduler, best_rows
+from ..ir.stages import Kind, Stage, StagePlan
+from ..ir.types import TensorType
+from .base import KernelCall
+from .lower_builder import KernelBuilder
+from .lower_lines import STACK_BYTES
+from .lower_nests import GroupWriter, Task, fold_step, part_buffer
+from .lower_points import Place, Points
+from .lower_sharing import in_place_pairs
+from .lower_spaces import unit_of
+from .lower_updates import emit_update
+
+SERIAL_COST = 200_000
+"""Additions' worth of work that one thread does before sharing pays."""
+
+CHUNK_COST = 100_000
+"""Additions' worth of work of one chunk of a shared kernel."""
+
+COLUMN_ROWS = 16
+"""Rows of a chunk that leaves partial results of column folds, at least."""
+
+
+def lower_body(body: Graph, inputs: Sequence[Value], outputs: Sequence[Value]) -> tuple[KernelCall, ...]:
+    """The calls that compute `outputs` from `inputs` as `body` says: one kernel, and one more when column folds leave partial results."""
+    plan = StagePlan(body)
+    cost = sum(plan.cost(s) for s in plan.units if isinstance(s, Stage))
+    writer = BodyWriter(body, plan, inputs, outputs, cost)
+    if cost > SERIAL_COST:
+        groups = Scheduler(plan, worth_sharing, unroll=False).run()
+        if len(groups) == 1 and writer.write_split(groups[0]):
+            return writer.calls()
+    writer.write_serial(Scheduler(plan, worth_nesting, unroll=True).run())
+    return writer.calls()
+
+
+def worth_sharing(group: Group, stage: Stage, rows: int) -> bool:
+    """Whether stages may share the rows of a kernel that is called in chunks."""
+    return True
+
+
+def worth_nesting(group: Group, stage: Stage, rows: int) -> bool:
+    """Whether stages may share a loop of a serial kernel."""
+    return True
+
+
+@dataclass
+class BodyWriter:
+    """Writes the kernel of one body.
+
+    Attributes:
+        body: what to compute.
+        plan: its stages.
+        inputs, outputs: the values outside.
+        cost: the work.
+    """
+
+    body: Graph
+    plan: StagePlan
+    inputs: Sequence[Value]
+    outputs: Sequence[Value]
+    cost: int
+    builder: KernelBuilder = field(default_factory=KernelBuilder)
+    places: dict[Value, Place] = field(default_factory=dict)
+    arguments: list[tuple[Buffer, Value | TensorType]] = field(default_factory=list)
+    shared: list[tuple[int, int]] = field(default_factory=list)
+    partial: dict[Value, Value] = field(default_factory=dict)
+    groups: Sequence[Group] = ()
+    readers: dict[Value, list[Group]] = field(default_factory=dict)
+    extent: int = 1
+    chunk: int = 1
+
+    def __post_init__(self) -> None:
+        self.points = Points(self.builder, self.places, self.plan.producers)
+        self.add_inputs()
+
+    def add_inputs(self) -> None:
+        """Arguments for the inputs."""
+        for outer, param in zip(self.inputs, self.body.params, strict=True):
+            self.places[param] = Place(self.argument(outer, param.hint or "x", Role.INPUT))
+
+    def argument(self, value: Value | TensorType, hint: str, role: Role, same_as: str = "") -> Buffer:
+        """One more argument of the call, and its buffer."""
+        type = value.type if isinstance(value, Value) else value
+        buffer = self.builder.buffer(hint, type.dtype, type.size, role, same_as)
+        self.arguments.append((buffer, value))
+        return buffer
+
+    # Where values are
+
+    def add_outputs(self, blocks: int = 1) -> None:
+        """Places for the results. With several blocks, column folds get one array a block."""
+        for outer, result in zip(self.outputs, self.body.results, strict=True):
+            base = self._base_of_update(result)
+            hint = result.hint or "out"
+            if base is not None:
+                number = self.body.params.index(base)
+                self.shared.append((len(self.arguments), number))
+                self.places[result] = Place(self.argument(outer, hint, Role.OUTPUT, self.arguments[number][0].name))
+            elif result in self.partial:
+                self.places[result] = Place(self.argument(self.partial[result], hint + "_parts", Role.OUTPUT))
+            else:
+                self.places[result] = Place(self.argument(outer, hint, Role.OUTPUT))
+
+    def _base_of_update(self, result: Value) -> Value | None:
+        """The param that `result` is an update of."""
+        stage = self.plan.stage_of[result]
+        base = stage.node.inputs[0] if is_update(stage) else None
+        return base if base in self.body.params else None
+
+    def scratch(self, value: Value) -> Place:
+        """A place in memory of the call for a whole value."""
+        return Place(self.argument(value.type, value.hint or "scratch", Role.SCRATCH))
+
+    # A kernel that is called in chunks
+
+    def write_split(self, group: Group) -> bool:
+        """Writes the kernel over the rows of its only group; False, with nothing written, when it has no rows to share."""
+        if len(group.stages) == 1 and group.stages[0].kind is Kind.UPDATE and group.stages[0].sizes:
+            self.add_outputs()
+            self.extent = emit_update(self.builder, self.points, self.plan, group.stages[0], split=True)
+            self.chunk = chunk_size(self.extent, self.cost)
+            return True
+        count, ways = best_rows(self.plan, group)
+        if count <= 1 or any(_long_sort(s) for s in group.stages):
+            return False
+        columns = [s for s, w in zip(group.stages, ways, strict=True) if w.column]
+        self.extent, self.chunk = count, chunk_size(count, self.cost, COLUMN_ROWS if columns else 1)
+        blocks = -(-count // self.chunk)
+        if blocks > 1:
+            for stage in columns:
+                self.partial[stage.value] = Value(stage.value.type.with_shape((blocks, *stage.value.shape)), stage.value.hint)
+        self.add_outputs(blocks)
+        writer = GroupWriter(self.builder, self.points, self.plan, group, self.chunk)
+        self._place_values(writer)
+        writer.write()
+        return True
+
+    # A serial kernel
+
+    def write_serial(self, groups: Sequence[Group]) -> None:
+        """Writes the groups one after another."""
+        self.add_outputs()
+        self.write_groups(groups)
+
+    def write_groups(self, groups: Sequence[Group]) -> None:
+        """Writes the groups one after another at the present level."""
+        self.groups = groups
+        self._note_readers()
+        for group in groups:
+            if group.unrolled:
+                for stage in group.stages:
+                    self._write_unrolled(stage)
+            elif is_update(group.stages[0]):
+                self._write_update(group, group.stages[0])
+            else:
+                writer = GroupWriter(self.builder, self.points, self.plan, group)
+                self._place_values(writer)
+                writer.write()
+
+    def _note_readers(self) -> None:
+        """Notes the groups that read each value."""
+        for group in self.groups:
+            for stage in group.stages:
+                base = [stage.node.inputs[0]] if is_update(stage) else []
+                for value in [r.value for r in self.plan.access(stage).reads] + base:
+                    if group not in self.readers.setdefault(value, []):
+                        self.readers[value].append(group)
+
+    def _place_values(self, writer: GroupWriter) -> None:
+        """Gives the values of a group memory where somebody reads them who does not get them in a local."""
+        for stage, part in writer.parts.items():
+            for value in stage.outputs:
+                if value not in self.places:
+                    outside = any(g is not writer.group for g in self.readers.get(value, ()))
+                    self.places[value] = self._place_for(writer, value, part.task, outside)
+
+    def _place_for(self, writer: GroupWriter, value: Value, task: Task, outside: bool) -> Place:
+        update = self._only_update(value)
+        if update is not None:
+            return Place(self._update_place(update).buffer)
+        is_sorted = self.plan.producers[value].op is OPS.sort
+        if value.type.size <= 1 and not is_sorted:
+            return Place()
+        if outside or task is Task.COLUMN_ARRAY:
+            return self.scratch(value)
+        row_scalar = value.type.size == writer.count and writer.row is not None
+        if not is_sorted and (row_scalar or not writer.read_later(value)):
+            return Place()
+        if writer.row is not None:
+            buffer = part_buffer(self.builder, value, writer.count)
+            if buffer is not None:
+                return Place(buffer, part=buffer.size)
+        return self.scratch(value)
+
+    def _only_update(self, value: Value) -> Stage | None:
+        """The update that overwrites `value`, which nobody reads afterwards: both can be in the same memory."""
+        if value in self.body.results or value in self.body.params or value.type.size <= 1:
+            return None
+        reading = self.readers.get(value, [])
+        last = [s for g in reading[-1:] for s in g.stages if is_update(s) and s.node.inputs[0] is value]
+        return last[0] if last else None
+
+    def _update_place(self, stage: Stage) -> Place:
+        """Where an update leaves its value."""
+        if stage.value not in self.places:
+            following = self._only_update(stage.value)
+            self.places[stage.value] = Place(self._update_place(following).buffer) if following else self.scratch(stage.value)
+        return self.places[stage.value]
+
+    def _write_update(self, group: Group, stage: Stage) -> None:
+        """An update: of the base's own memory when nobody else needs that, else of a copy."""
+        base, place = stage.node.inputs[0], self._update_place(stage)
+        assert place.buffer is not None
+        held = self.places[base].buffer
+        if held is None or place.buffer is not held and place.buffer.same_as != held.name:
+            self._copy(base, place.buffer)
+        emit_update(self.builder, self.points, self.plan, stage, split=False)
+        place.level = self.builder.level
+
+    def _copy(self, value: Value, target: Buffer) -> None:
+        """Copies a whole stored value."""
+        held = self.places[value]
+        index = self.builder.variable("i", value.type.size)
+        if held.registers and held.buffer is None:
+            for position, scalar in held.registers.items():
+                self.builder.store(target, Constant(position), scalar)
+            return
+        assert held.buffer is not None
+        self.builder.open(index, 0, value.type.size)
+        self.builder.store(target, index, Load(held.buffer, index))
+        self.builder.close()
+
+    def _write_unrolled(self, stage: Stage) -> None:
+        """Straight-line code, element by element, with the elements in locals."""
+        value = stage.value
+        if value not in self.places:
+            memory = any(not g.unrolled for g in self.readers.get(value, ())) and value.type.size > 1
+            self.places[value] = self.scratch(value) if memory else Place()
+        place = self.places[value]
+        elements: dict[int, Scalar] = {}
+        for index in all_indices(*(range(stage.sizes[d]) for d in stage.kept)):
+            position = flatten(index, value.type.sizes)
+            assert isinstance(position, Constant)
+            elements[position.value] = element = self._unrolled_element(stage, index)
+            if place.buffer is not None:
+                self.builder.store(place.buffer, position, element, stage.node.loc)
+        place.registers, place.level = elements, self.builder.level
+
+    def _unrolled_element(self, stage: Stage, kept: Sequence[int]) -> Scalar:
+        """One element of an unrolled stage."""
+        indices: list[Index] = [Constant(0)] * len(stage.sizes)
+        for d, i in zip(stage.kept, kept, strict=True):
+            indices[d] = Constant(i)
+        if stage.kind is Kind.MAP:
+            return self.points.computed(stage.value, indices)
+        total: Scalar | None = None
+        for folded in all_indices(*(range(stage.sizes[d]) for d in stage.folded)):
+            for d, i in zip(stage.folded, folded, strict=True):
+                indices[d] = Constant(i)
+            total = fold_step(self.points, stage, total, indices)
+        if total is None:
+            return unit_of(stage.join, stage.value.dtype)
+        if isinstance(total, Literal):
+            return total
+        return self.builder.let(stage.value.hint or stage.node.op.name, total, self.builder.depth(total), stage.node.loc)
+
+    # The calls
+
+    def calls(self) -> tuple[KernelCall, ...]:
+        """The call of the kernel, and that of the kernel that joins partial results."""
+        known = {b.name for b, _ in self.arguments}
+        for buffer in self.builder.buffers:
+            if buffer.role is Role.SCRATCH and buffer.name not in known:
+                self.arguments.append((buffer, TensorType((buffer.size,), buffer.dtype)))
+        buffers = [b for b, _ in self.arguments] + [b for b in self.builder.buffers if b.role is Role.LOCAL]
+        kernel = named(summary(self.body), buffers, self.builder.levels[0].statements, self.builder.sites)
+        values = tuple(v for _, v in self.arguments)
+        call = KernelCall(kernel, values, self.extent, self.chunk, in_place_pairs(kernel), tuple(self.shared))
+        return (call, *self._joining())
+
+    def _joining(self) -> tuple[KernelCall, ...]:
+        """The calls that join the partial results of the blocks."""
+        if not self.partial:
+            return ()
+        params, nodes, results, outputs = [], [], [], []
+        for outer, result in zip(self.outputs, self.body.results, strict=True):
+            if result in self.partial:
+                param = Value(self.partial[result].type, result.hint)
+                producer = self.plan.producers[result]
+                op = OPS.sum if producer.op is OPS.dot_general else producer.op
+                node = Node(op, (param,), {"dims": (0,)}, (Value(result.type, result.hint),), producer.loc)
+                params.append(param)
+                nodes.append(node)
+                results.append(node.output)
+                outputs.append(outer)
+        graph = Graph("join", tuple(params), tuple(nodes), tuple(results))
+        return lower_body(graph, [self.partial[r] for r in self.body.results if r in self.partial], outputs)
+
+
+def is_update(stage: Stage) -> bool:
+    """Whether a stage overwrites a part of its first input."""
+    return stage.kind in (Kind.UPDATE, Kind.SCATTER)
+
+
+def _long_sort(stage: Stage) -> bool:
+    """Whether a stage sorts lines that are too long for the stack of a thread."""
+    return stage.node.op is OPS.sort and stage.sizes[stage.folded[0]] * 8 > STACK_BYTES
+
+
+def chunk_size(extent: int, cost: int, least: int = 1) -> int:
+    """The size of a chunk, from shapes only; `extent` when sharing does not pay."""
+    if cost <= SERIAL_COST or extent <= 1:
+        return max(extent, 1)
+    chunk = max(least, extent * CHUNK_COST // cost)
+    return min(extent, chunk if chunk < 64 else chunk // 64 * 64)
+
+
+def summary(body: Graph) -> str:
+    """A short name: the ops that do the work, in order."""
+    names = [n.op.name for n in body.nodes if n.op.name not in ("constant", "broadcast", "reshape", "convert")] or ["copy"]
+    distinct = list(dict.fromkeys(names))
+    return "_".join(distinct if len(distinct) <= 4 else [*distinct[:3], "etc"])

@@ -1,0 +1,221 @@
+"""A whole `loop` node as one kernel over its iterations, with the carried state in locals or in place in its memory.
+
+The kernel can be left and entered again between iterations: what it carries in locals is loaded first and stored last.
+"""
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from ..ir.access import Read
+from ..ir.graph import Node, Value
+from ..ir.index import Constant, Variable
+from ..ir.loops import START, STOP, Buffer, Load, Local, Position, Role, Scalar
+from ..ir.ops import OPS
+from ..ir.schedule import UNROLLED_ELEMENTS, Group, Scheduler, is_unrolled
+from ..ir.stages import Kind, Stage, StagePlan
+from ..ir.types import Symbol
+from .base import KernelCall
+from .lower_bodies import BodyWriter, is_update, worth_nesting
+from .lower_nests import GroupWriter, Task
+from .lower_points import Place
+
+
+def is_whole(node: Node) -> bool:
+    """Whether a loop's body is one fusion node, so that the loop can be one kernel."""
+    return node.op is OPS.loop and len(node.regions[0].nodes) == 1 and node.regions[0].nodes[0].op is OPS.fusion
+
+
+def lower_loop(node: Node) -> KernelCall:
+    """The call of the kernel that is a whole loop."""
+    fusion = node.regions[0].nodes[0]
+    plan = StagePlan(fusion.regions[0])
+    writer = LoopWriter(fusion.regions[0], plan, (), (), 0, node=node)
+    writer.write_loop()
+    return writer.calls()[0]
+
+
+@dataclass
+class Carried:
+    """One carried value.
+
+    Attributes:
+        param: the value inside of the kernel's body, None if the body does not read it.
+        following: what it is in the next iteration: a value of the body.
+        buffer: its memory.
+        locals: its elements, when it is in locals.
+    """
+
+    param: Value | None
+    following: Value | None
+    buffer: Buffer
+    locals: list[Local] = field(default_factory=list)
+
+
+@dataclass
+class LoopWriter(BodyWriter):
+    """Writes the kernel of a loop. Inside, `body` is the region of the only fusion node of the loop's body."""
+
+    node: Node = None  # type: ignore[assignment]
+    carried: list[Carried] = field(default_factory=list)
+    lasts: list[tuple[Value, Buffer]] = field(default_factory=list)
+    index: Variable = None  # type: ignore[assignment]
+
+    def add_inputs(self) -> None:
+        """Arguments are added by `write_loop`, which knows what is carried."""
+
+    def write_loop(self) -> None:
+        """The whole kernel."""
+        groups = Scheduler(self.plan, worth_nesting, unroll=True).run()
+        self.extent = self.node.inputs[1]  # type: ignore[assignment]
+        self.chunk = 1 << 40
+        self.index = Variable(self.builder.name("iteration"), Symbol("iteration"))
+        self._add_arguments()
+        for c in self.carried:
+            if c.param is not None and self._fits_locals(c):
+                c.locals = [self.builder.accumulator(c.param.hint or "state", Load(c.buffer, Constant(k))) for k in range(c.buffer.size)]
+                self.places[c.param] = Place(registers=dict(enumerate(c.locals)))
+        self.builder.open(self.index, START, STOP)
+        for c in self.carried:
+            self.builder.varies(c.locals)
+        self.write_groups(groups)
+        self._carry()
+        self._store_lasts()
+        self.builder.close()
+        for c in self.carried:
+            for k, local in enumerate(c.locals):
+                self.builder.store(c.buffer, Constant(k), local)
+
+    # Arguments
+
+    def _add_arguments(self) -> None:
+        body, fusion = self.node.regions[0], self.node.regions[0].nodes[0]
+        inside = dict(zip(fusion.inputs, self.body.params, strict=True))
+        results = dict(zip(fusion.outputs, self.body.results, strict=True))
+        count = self.node.attrs["carried"]
+        if body.params[0] in inside:
+            self.places[inside[body.params[0]]] = Place(level=1, registers={0: Position(self.index)})
+        for k, (outer, param) in enumerate(zip(self.node.inputs[2:], body.params[1:], strict=True)):
+            buffer = self.argument(outer, param.hint or "x", Role.INPUT)
+            inner = inside.get(param)
+            if inner is not None:
+                self.places[inner] = Place(buffer, level=1 if k < count else 0)
+            if k < count:
+                result = body.results[k]
+                following = inner if result is param else results.get(result, inside.get(result))
+                self.carried.append(Carried(inner, following, buffer))
+        for k, (outer, result) in enumerate(zip(self.node.outputs, body.results, strict=True)):
+            if k < count:
+                self.shared.append((len(self.arguments), k))
+                self.argument(outer, outer.hint or "out", Role.OUTPUT, self.carried[k].buffer.name)
+            else:
+                value = results.get(result, inside.get(result))
+                assert value is not None, "a value of the last iteration is a param that the body does not read"
+                self.lasts.append((value, self.argument(outer, outer.hint or "last", Role.OUTPUT)))
+
+    def _fits_locals(self, c: Carried) -> bool:
+        """Whether a carried value can be in locals: its elements are asked for by constant positions, and so are given."""
+        assert c.param is not None
+        if c.buffer.size > UNROLLED_ELEMENTS or c.following is None:
+            return False
+        readers = [u for u in self.plan.units if isinstance(u, Stage) and any(r.value is c.param for r in self.plan.access(u).reads)]
+        if c.buffer.size > 1 and not all(is_unrolled(s) for s in readers):
+            return False
+        maker = self.plan.stage_of.get(c.following)
+        return maker is None and c.following is c.param or maker is not None and (is_unrolled(maker) or c.buffer.size == 1)
+
+    # The end of an iteration
+
+    def _carry(self) -> None:
+        """Lets every carried value be its following value, all at once."""
+        moving = [c for c in self.carried if c.following is not None and c.following is not c.param]
+        sources = [self._elements(c.following) if c.locals else [] for c in moving]
+        params = {c.param for c in self.carried}
+        spare: dict[Value, Buffer] = {}
+        for c in moving:
+            if not c.locals and c.following in params and c.following not in spare:
+                place = self.scratch(c.following)
+                assert place.buffer is not None
+                spare[c.following] = place.buffer
+                self._copy(c.following, place.buffer)
+        self.places.update({value: Place(buffer, level=self.builder.level) for value, buffer in spare.items()})
+        for c, scalars in zip(moving, sources, strict=True):
+            if c.following is not None and not c.locals and self.places[c.following].buffer is not c.buffer:
+                self._copy(c.following, c.buffer)
+            for target, scalar in zip(c.locals, scalars, strict=False):
+                self.builder.set(target, scalar)
+
+    def _elements(self, value: Value | None) -> list[Scalar]:
+        """The elements of a value in locals, safe from changes of carried locals."""
+        assert value is not None
+        found = [self.points.at(value, index) for index in indices_in_order(value)]
+        mutable = {local for c in self.carried for local in c.locals}
+        return [self.builder.let("next", s, self.builder.level) if s in mutable else s for s in found]
+
+    def _store_lasts(self) -> None:
+        for value, buffer in self.lasts:
+            if self.places[value].buffer is not buffer:
+                self._copy(value, buffer)
+
+    # Where values of the body are
+
+    def _place_for(self, writer: GroupWriter, value: Value, task: Task, outside: bool) -> Place:
+        target = self._target(writer.group, value, writer)
+        if target is not None:
+            return Place(target)
+        return super()._place_for(writer, value, task, outside or self._is_wanted(value))
+
+    def _update_place(self, stage: Stage) -> Place:
+        if stage.value not in self.places:
+            group = next(g for g in self.groups if stage in g.stages)
+            target = self._target(group, stage.value, None)
+            if target is not None:
+                self.places[stage.value] = Place(target)
+        return super()._update_place(stage)
+
+    def _is_wanted(self, value: Value) -> bool:
+        """Whether a value is needed at the end of an iteration."""
+        return any(c.following is value for c in self.carried) or any(v is value for v, _ in self.lasts)
+
+    def _only_update(self, value: Value) -> Stage | None:
+        return None if self._is_wanted(value) else super()._only_update(value)
+
+    def _target(self, group: Group, value: Value, writer: GroupWriter | None) -> Buffer | None:
+        """The memory in which `value` can be computed right where it has to end."""
+        if value.type.size > 1:
+            for c in self.carried:
+                if c.following is value and not c.locals and self._may_overwrite(group, c, value, writer):
+                    return c.buffer
+            return next((b for v, b in self.lasts if v is value), None)
+        return None
+
+    def _may_overwrite(self, group: Group, c: Carried, value: Value, writer: GroupWriter | None) -> bool:
+        """Whether everybody who reads the carried value has done so when `value` is computed into its memory."""
+        if c.param is None:
+            return True
+        if any(f is not c and f.following is c.param for f in self.carried) or any(v is c.param for v, _ in self.lasts):
+            return False
+        maker, started = self.plan.stage_of[value], False
+        for other in self.groups:
+            started = started or other is group
+            for stage in other.stages if started else ():
+                reads = [r for r in self.plan.access(stage).reads if r.value is c.param]
+                allowed = other is group and (writer is None or self._same_element(writer, maker, stage, reads))
+                if (reads or is_update(stage) and stage is not maker and stage.node.inputs[0] is c.param) and not allowed:
+                    return False
+        return True
+
+    def _same_element(self, writer: GroupWriter, maker: Stage, stage: Stage, reads: Sequence[Read]) -> bool:
+        """Whether `stage` reads just the element that `maker` overwrites, at the same point of one nest and not after it."""
+        order = list(writer.parts)
+        return (order.index(stage) <= order.index(maker) and maker.kind is Kind.MAP and stage.kind is Kind.MAP
+                and stage.sizes == maker.sizes and writer.nest_of[stage] == writer.nest_of[maker]
+                and all(r.position == stage.output_position(stage.axes) for r in reads))
+
+
+def indices_in_order(value: Value) -> list[tuple[int, ...]]:
+    """All indices of a small value, row-major."""
+    indices: list[tuple[int, ...]] = [()]
+    for size in value.type.sizes:
+        indices = [(*i, k) for i in indices for k in range(size)]
+    return indices

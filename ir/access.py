@@ -1,0 +1,146 @@
+"""What one element needs: which elements of stored values, how much work, and how its positions move with the loop variables."""
+from __future__ import annotations
+
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from .costs import DEAR, op_cost
+from .graph import Node, Value
+from .index import Constant, Index, Predicate, Variable, affine, flatten, variables_of
+from .points import Indices, Point, Walker
+from .types import DType
+
+Dependence = frozenset[Variable]
+"""The loop variables that an element depends on."""
+
+NOTHING: Dependence = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """One element of a stored value; `position` is its row-major place."""
+
+    value: Value
+    position: Index
+
+
+class Access(Walker):
+    """The report of a walk.
+
+    Attributes:
+        reads: the elements of stored values.
+        positions: other index expressions that the element depends on.
+        rigid: variables that can not stand for a vector of successive values.
+        cost: the work, in additions.
+    """
+
+    def __init__(self, stored: Container[Value], producers: Mapping[Value, Node]) -> None:
+        self.stored = stored
+        self.producers = producers
+        self.reads: dict[Read, None] = {}
+        self.positions: dict[Index, None] = {}
+        self.rigid: set[Variable] = set()
+        self.cost = 0
+        self._known: dict[Point, Dependence] = {}
+        self._behind: dict[Variable, Dependence] = {}
+        self._clamps: dict[tuple[Index, int], Variable] = {}
+
+    def is_stored(self, value: Value) -> bool:
+        return value in self.stored
+
+    def known(self, point: Point) -> Dependence | None:
+        return self._known.get(point)
+
+    def remember(self, point: Point, element: Dependence) -> None:
+        self._known[point] = element
+
+    def constant(self, value: bool | int | float, dtype: DType) -> Dependence:
+        return NOTHING
+
+    def read(self, value: Value, indices: Indices) -> Dependence:
+        position = flatten(indices, value.type.sizes)
+        if Read(value, position) not in self.reads:
+            self.reads[Read(value, position)] = None
+            self.cost += 1
+        return self.behind(position)
+
+    def position(self, node: Node, index: Index) -> Dependence:
+        self.positions[index] = None
+        self.cost += 1
+        return self.behind(index)
+
+    def table(self, node: Node, values: Sequence[Any], position: Index) -> Dependence:
+        self.positions[position] = None
+        self.cost += len(values)
+        return self.behind(position)
+
+    def elementwise(self, node: Node, operands: Sequence[Dependence]) -> Dependence:
+        self.cost += op_cost(node.op)
+        return NOTHING.union(*operands)
+
+    def random(self, node: Node, state: tuple[Dependence, Dependence], position: Index) -> Dependence:
+        self.positions[position] = None
+        self.cost += 3 * DEAR
+        self.rigid |= self.behind(position)
+        return self.behind(position)
+
+    def clamped(self, index: Index, size: int) -> Index:
+        if (index, size) not in self._clamps:
+            self.positions[index] = None
+            self.cost += 2
+            self.rigid |= self.behind(index)
+            variable = self._clamps[index, size] = Variable(f"clamped{len(self._clamps)}", size)
+            self._behind[variable] = self.behind(index)
+        return self._clamps[index, size]
+
+    def choose(self, node: Node, predicate: Predicate, inside: Dependence, outside: Dependence) -> Dependence:
+        result = inside | outside
+        for bound in predicate.bounds:
+            self.positions[bound.expression] = None
+            self.cost += 1
+            result |= self.behind(bound.expression)
+        return result
+
+    def data_index(self, node: Node, number: Dependence, size: int) -> Index:
+        variable = Variable(f"data{len(self._behind)}", size)
+        self.cost += 1
+        self.rigid |= number
+        self._behind[variable] = number
+        return Constant(0) if size == 1 else variable
+
+    def behind(self, index: Index) -> Dependence:
+        """The loop variables behind an index expression."""
+        return NOTHING.union(*(self._behind.get(v, frozenset((v,))) for v in variables_of(index)))
+
+    # Questions
+
+    def expressions(self) -> list[tuple[Index, int]]:
+        """Every index expression, with the size of the value that it is a position in (0: none)."""
+        return [(r.position, r.value.type.size) for r in self.reads] + [(p, 0) for p in self.positions]
+
+    def can_be_vector(self, variable: Variable) -> bool:
+        """Whether elements for successive values of `variable` can be computed side by side, from contiguous or equal operands."""
+        return variable not in self.rigid and all(step_of(e, variable) in (0, 1) for e, _ in self.expressions())
+
+
+def step_of(expression: Index, variable: Variable) -> int | None:
+    """How far `expression` moves with one step of `variable`; None when that is not constant."""
+    mentioned = variables_of(expression)
+    if variable not in mentioned:
+        return 0
+    steps = affine(expression, mentioned)
+    return None if steps is None else steps[1][mentioned.index(variable)]
+
+
+def contiguous_axis(expressions: Sequence[tuple[Index, int]], axes: Sequence[Variable], allowed: Sequence[int]) -> int:
+    """The axis of `allowed` along which most memory is contiguous, the last one when nothing is; -1 when none is allowed.
+
+    `expressions` are positions with the sizes of the values they point into.
+    """
+    scores = dict.fromkeys(allowed, 0)
+    for expression, size in expressions:
+        for dim in allowed:
+            if step_of(expression, axes[dim]) == 1:
+                scores[dim] += size
+    return max(allowed, key=lambda dim: (scores[dim], dim), default=-1)

@@ -1,0 +1,203 @@
+"""Groups of stages that share a loop over rows.
+
+A row loop with R rows fits a stage when the leading axes that its output keeps have R elements in all (row r of the output is then its
+r-th part of equal size), or when the leading axes that it folds have (a column fold: complete only after the loop). Stages may share the
+loop when none reads another's row but its own. One algorithm serves fusion, which makes a kernel of each group, and lowering, which
+makes a loop nest of it.
+"""
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from math import prod
+
+from .access import Access, Read, contiguous_axis, step_of
+from .graph import Node, Value
+from .index import Index, Variable, flatten
+from .stages import Kind, Stage, StagePlan
+from .types import Axes
+
+UNROLLED_POINTS, UNROLLED_ELEMENTS = 16, 4
+"""A stage with at most so many points and elements is unrolled, and its elements are locals."""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """How a row loop walks through a stage: over the axes `axes` of its space, kept ones or, for a column fold, folded ones."""
+
+    count: int
+    axes: Axes
+    column: bool = False
+
+
+@dataclass(eq=False)
+class Group:
+    """Stages that share a loop.
+
+    Attributes:
+        stages: in order.
+        choices: for each possible number of rows, how each stage walks.
+        unrolled: whether the stages are straight-line code.
+        external: a node that is no stage, alone.
+    """
+
+    stages: list[Stage] = field(default_factory=list)
+    choices: dict[int, list[Rows]] = field(default_factory=dict)
+    unrolled: bool = False
+    external: Node | None = None
+
+    def values(self) -> set[Value]:
+        """What the stages compute."""
+        return {v for s in self.stages for v in s.outputs}
+
+
+def is_unrolled(stage: Stage) -> bool:
+    """Whether a stage is small enough for straight-line code."""
+    small = all(v.type.size <= UNROLLED_ELEMENTS for v in stage.outputs)
+    return stage.kind in (Kind.MAP, Kind.FOLD) and small and stage.points <= UNROLLED_POINTS
+
+
+def row_choices(stage: Stage) -> list[Rows]:
+    """The row loops that fit a stage on its own."""
+    found: dict[tuple[int, bool], Rows] = {}
+    if stage.kind in (Kind.MAP, Kind.FOLD, Kind.LINE):
+        for n in range(1, len(stage.kept) + 1):
+            rows = Rows(prod(stage.sizes[d] for d in stage.kept[:n]), stage.kept[:n])
+            if rows.count > 1 and _numbers_rows(stage, rows):
+                found[rows.count, False] = rows
+    if stage.kind is Kind.FOLD:
+        for n in range(1, len(stage.folded) + 1):
+            rows = Rows(prod(stage.sizes[d] for d in stage.folded[:n]), stage.folded[:n], column=True)
+            if rows.count > 1:
+                found[rows.count, True] = rows
+    return list(found.values())
+
+
+def row_index(stage: Stage, rows: Rows) -> Index:
+    """The number of the row, in the variables of the stage."""
+    return flatten([stage.axes[d] for d in rows.axes], [stage.sizes[d] for d in rows.axes])
+
+
+def _numbers_rows(stage: Stage, rows: Rows) -> bool:
+    """Whether the elements of row r of the space are row r of every output."""
+    position = stage.output_position(stage.axes)
+    return all(v.type.size and position // (v.type.size // rows.count) == row_index(stage, rows) for v in stage.outputs)
+
+
+class Scheduler:
+    """Puts the units of a plan into groups, in order.
+
+    Args:
+        plan: the stages.
+        may_join: whether it pays that a stage joins a group; `count` is the number of rows.
+        unroll: whether tiny stages become straight-line code.
+    """
+
+    def __init__(self, plan: StagePlan, may_join: Callable[[Group, Stage, int], bool], unroll: bool) -> None:
+        self.plan = plan
+        self.may_join = may_join
+        self.unroll = unroll
+        self.groups: list[Group] = []
+        self.group_of: dict[Value, int] = {}
+
+    def run(self) -> list[Group]:
+        """The groups."""
+        for unit in self.plan.units:
+            number = self._place(unit)
+            for value in unit.outputs:
+                self.group_of[value] = number
+        return self.groups
+
+    def _place(self, unit: Stage | Node) -> int:
+        """The number of the group that takes `unit`."""
+        if isinstance(unit, Node):
+            self.groups.append(Group(external=unit))
+            return len(self.groups) - 1
+        access = self.plan.access(unit)
+        earliest = max((self.group_of.get(r.value, 0) for r in access.reads), default=0)
+        if unit.kind in (Kind.UPDATE, Kind.SCATTER):
+            earliest = max(earliest, self._after_readers(unit))
+        for number in range(earliest, len(self.groups)):
+            if self._join(self.groups[number], unit, access):
+                return number
+        self.groups.append(self._alone(unit))
+        return len(self.groups) - 1
+
+    def _after_readers(self, stage: Stage) -> int:
+        """The first group in which the memory of an update's base may be overwritten: behind all that read it, so far."""
+        base = stage.node.inputs[0]
+        reading = [n for n, g in enumerate(self.groups) for s in g.stages if any(r.value is base for r in self.plan.access(s).reads)]
+        return max([self.group_of.get(base, 0), *(n + 1 for n in reading)])
+
+    def _alone(self, stage: Stage) -> Group:
+        if self.unroll and is_unrolled(stage):
+            return Group([stage], unrolled=True)
+        return Group([stage], {rows.count: [rows] for rows in reversed(self._preferred(stage))})
+
+    def _preferred(self, stage: Stage) -> list[Rows]:
+        """The row loops that fit a stage; first those that leave the contiguous axis to the inner loops."""
+        inner = contiguous_axis(self.plan.access(stage).expressions(), stage.axes, [d for d, n in enumerate(stage.sizes) if n > 1])
+        return sorted(row_choices(stage), key=lambda rows: rows.column == (inner in stage.folded))
+
+    def _join(self, group: Group, stage: Stage, access: Access) -> bool:
+        """Lets `stage` join `group` if that is legal and pays."""
+        if group.external is not None or group.unrolled != (self.unroll and is_unrolled(stage)):
+            return False
+        if group.unrolled:
+            group.stages.append(stage)
+            return True
+        inside = [r for r in access.reads if r.value in group.values()]
+        kept = {}
+        for rows in self._preferred(stage):
+            others = group.choices.get(rows.count)
+            if others is not None and rows.count not in kept and self._legal(group, others, stage, rows, inside):
+                kept[rows.count] = [*others, rows]
+        kept = {count: choice for count, choice in kept.items() if self.may_join(group, stage, count)}
+        if not kept:
+            return False
+        group.stages.append(stage)
+        group.choices = kept
+        return True
+
+    def _legal(self, group: Group, others: Sequence[Rows], stage: Stage, rows: Rows, inside: Sequence[Read]) -> bool:
+        """Whether `stage` reads, of what the group computes, its own row alone."""
+        row = row_index(stage, rows)
+        ways = dict(zip(group.stages, others, strict=True))
+        for read in inside:
+            way = ways[self.plan.stage_of[read.value]]
+            if way.column or read.position // (read.value.type.size // rows.count) != row:
+                return False
+        return True
+
+
+def best_rows(plan: StagePlan, group: Group) -> tuple[int, list[Rows]]:
+    """The number of rows to use, 0 for none: single elements when all positions move evenly with them, else the most rows that leave
+    something for inner loops."""
+    for count in sorted(group.choices, reverse=True):
+        ways = group.choices[count]
+        if all(_flat(plan, s, w, count) for s, w in zip(group.stages, ways, strict=True)):
+            return count, ways
+    counts = [c for c in sorted(group.choices) if not all(s.points == c for s in group.stages)]
+    count = counts[-1] if counts else min(group.choices, default=0)
+    return count, group.choices.get(count, [])
+
+
+def _flat(plan: StagePlan, stage: Stage, rows: Rows, count: int) -> bool:
+    """Whether the stage has one point a row, at positions that move evenly with the number of the row."""
+    if stage.points != count or stage.kind is Kind.LINE:
+        return False
+    flat = Variable("row", count)
+    from_row = unflattened(stage, rows, flat)
+    report = Access(plan.stored, plan.producers)
+    stage.walk(report, from_row)
+    return flat not in report.rigid and all(step_of(e, flat) is not None for e, _ in report.expressions())
+
+
+def unflattened(stage: Stage, rows: Rows, row: Index) -> list[Index]:
+    """Indices of the space whose row is `row`; the other axes keep the stage's own variables."""
+    indices: list[Index] = list(stage.axes)
+    rest = row
+    for k, d in enumerate(rows.axes):
+        stride = prod(stage.sizes[e] for e in rows.axes[k + 1:])
+        indices[d], rest = rest // stride, rest % stride
+    return indices
