@@ -82,7 +82,7 @@ def from_data() -> dict[str, Any]:
     )
     days = weft.data.from_dataframe(visits[["date"]], dtype=weft.int64)
     show("days since 1970", days[:, 0])
-    missing = weft.tensor(pd.Series([1, None, 3], dtype="Int64").to_numpy("float32", na_value=np.nan))
+    missing = weft.tensor(pd.Series([1, None, 3]))
     return {
         "earnings": earnings.tolist(),
         "orange": orange.tolist(),
