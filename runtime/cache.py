@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import importlib.metadata
 import json
 import os
 import re
@@ -71,8 +70,8 @@ def environment() -> Mapping[str, str]:
         generator.update(path.read_bytes())
     return {
         "weft's code generator": generator.hexdigest()[:16],
-        "numba": importlib.metadata.version("numba"),
-        "llvmlite": importlib.metadata.version("llvmlite"),
+        "numba": seam.metadata().version("numba"),
+        "llvmlite": seam.metadata().version("llvmlite"),
         "cpu": seam.target().identity(),
     }
 
@@ -253,7 +252,7 @@ class CodeCache:
         handle = seam.loader().load_objects([data for data, _, _ in objects])
         self._handles.append(handle)
         return {key: Code(handle.address(_symbol(key)), _symbol(key), origin, reason)
-                for key, (_, origin, reason) in zip(keys, objects)}
+                for key, (_, origin, reason) in zip(keys, objects, strict=True)}
 
     def module(self, identity: str, build: Callable[[], bytes]) -> Any:
         """The handle of other object code, such as the executor's: `identity` is all that its content depends on."""

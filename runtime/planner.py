@@ -10,12 +10,11 @@ import numpy as np
 from ..backends.base import KernelCall, KernelCalls
 from ..ir.errors import VerifyError
 from ..ir.graph import Graph, Node, Value
-from ..ir.op import Trait
 from ..ir.ops import OPS
 from ..ir.plan import Call, Carry, Cond, Last, Loop, LoopCall, Plan, Space, While
 from ..ir.types import TensorType
 from .buffers import Buffer, Pending, place_in_arena
-from .regions import NONE, Memory, Move, Region
+from .regions import NONE, Memory, Move, Region, must_share
 
 
 def plan_program(graph: Graph, calls: KernelCalls) -> Plan:
@@ -26,9 +25,8 @@ def plan_program(graph: Graph, calls: KernelCalls) -> Plan:
     new = [j for j in range(len(graph.results)) if j not in writes]
     outputs = {j: Buffer(Space.OUTPUT, n, graph.results[j].type.nbytes) for n, j in enumerate(new)}
     targets = [inputs[writes[j]] if j in writes else outputs[j] for j in range(len(graph.results))]
-    region = Lowering(memory, graph)
-    region.bind(inputs, targets, [None] * len(inputs))
-    steps = region.run(targets)
+    region = Lowering(memory, graph, inputs, targets)
+    steps = region.run()
     arena = place_in_arena(memory.arena)
     params = tuple(b.slot(region.label(p)) for b, p in zip(inputs, graph.params, strict=True))
     results = [t.slot(region.label(r)) for t, r in zip(targets, graph.results, strict=True)]
@@ -48,27 +46,15 @@ def placed(record: Any) -> Any:
     return record
 
 
-def aliases_of(graph: Graph, calls: KernelCalls) -> dict[Value, Value]:
-    """The views that need no code, with the value whose memory they are; others than `reshape` are read by library calls only."""
-    roots: dict[Value, Value] = {}
-    for node in graph.nodes:
-        if node.op.has(Trait.VIEW) and node not in calls:
-            roots[node.output] = roots.get(node.inputs[0], node.inputs[0])
-    return roots
-
-
 class Lowering(Region):
     """Lowers the nodes of one region to steps."""
 
-    def __init__(self, memory: Memory, graph: Graph) -> None:
-        super().__init__(memory, graph, aliases_of(graph, memory.calls))
-
-    def run(self, targets: Sequence[Buffer]) -> list[Any]:
+    def run(self) -> list[Any]:
         """The steps that leave every result in its target."""
-        for i, node in enumerate(self.graph.nodes):
+        for i, node in enumerate(self.nodes):
             self.lower(i, node)
         self.move_all([Move(self.slot(r), t, "a result cannot be computed in the memory where it must end")
-                       for r, t in zip(self.graph.results, targets, strict=True)], None)
+                       for r, t in zip(self.graph.results, self.targets, strict=True)], None)
         return self.steps
 
     def lower(self, i: int, node: Node) -> None:
@@ -177,6 +163,10 @@ class Lowering(Region):
 
     # Control -------------------------------------------------------------------------------------------------------------------
 
+    def labels(self, params: Sequence[Value], values: Sequence[Value]) -> dict[Value, str]:
+        """Params of a region with the names of the values that they are outside."""
+        return {p: self.label(v) for p, v in zip(params, values, strict=True)}
+
     def carry_in(self, i: int, node: Node, first: int, carried: int) -> list[Buffer]:
         """Buffers for the outputs of a loop; those of carried values hold the start values afterwards."""
         positions = range(first, first + carried)
@@ -199,9 +189,9 @@ class Lowering(Region):
         start, stop, invariants = self.slot(node.inputs[0]), self.slot(node.inputs[1]), node.inputs[2 + carried:]
         index = self.memory.index()
         self.memory.enter_loop([start.buffer, stop.buffer, *map(self.at, invariants), *buffers])
-        inner = Lowering(self.memory, body)
-        inner.bind([index, *buffers[:carried], *map(self.at, invariants)], buffers, [None] * (1 + carried) + [*map(self.label, invariants)])
-        steps = inner.run(buffers)
+        inner = Lowering(self.memory, body, [index, *buffers[:carried], *map(self.at, invariants)], buffers,
+                         self.labels(body.params[1 + carried:], invariants))
+        steps = inner.run()
         self.memory.leave_loop(buffers)
         self.settle_outputs(node, buffers)
         lasts = tuple(Last(self.slot(o), (inner.label(r),))  # type: ignore[arg-type]
@@ -214,12 +204,10 @@ class Lowering(Region):
         carried, (condition, body) = node.attrs["carried"], node.regions
         buffers, invariants, predicate = self.carry_in(i, node, 0, carried), node.inputs[carried:], self.fresh(1)
         self.memory.enter_loop([predicate, *map(self.at, invariants), *buffers])
-        bound, outer = [*buffers, *map(self.at, invariants)], [*map(self.label, invariants)]
-        inner = Lowering(self.memory, body)
-        inner.bind(bound, buffers, [None] * carried + outer)
-        test = Lowering(self.memory, condition)
-        test.bind(bound, [predicate], [*map(inner.label, body.params[:carried]), *outer])
-        tests, steps = test.run([predicate]), inner.run(buffers)
+        bound = [*buffers, *map(self.at, invariants)]
+        inner = Lowering(self.memory, body, bound, buffers, self.labels(body.params[carried:], invariants))
+        test = Lowering(self.memory, condition, bound, [predicate], inner.labels(condition.params, body.params))
+        tests, steps = test.run(), inner.run()
         self.memory.leave_loop(buffers)
         self.settle_outputs(node, buffers)
         self.steps.append(While(tuple(tests), predicate.slot(test.label(condition.results[0])),  # type: ignore[arg-type]
@@ -235,9 +223,8 @@ class Lowering(Region):
         self.memory.tick([predicate.buffer, *map(self.at, operands), *buffers])
         branches = []
         for region in node.regions:
-            branch = Lowering(self.memory, region)
-            branch.bind([*map(self.at, operands)], buffers, [*map(self.label, operands)])
-            branches.append((branch, tuple(branch.run(buffers))))
+            branch = Lowering(self.memory, region, [*map(self.at, operands)], buffers, self.labels(region.params, operands))
+            branches.append((branch, tuple(branch.run())))
             self.memory.tick([*map(self.at, operands), *buffers])
         self.settle_outputs(node, buffers)
         results = tuple(Last(self.slot(o), tuple(b.label(b.graph.results[j]) for b, _ in branches)) for j, o in enumerate(node.outputs))  # type: ignore[arg-type]
@@ -249,11 +236,6 @@ def used(call: Call) -> Iterator[Buffer]:
     for slot in (*call.arguments, call.extent):
         if isinstance(slot, Pending):
             yield slot.buffer
-
-
-def must_share(call: KernelCall) -> list[tuple[Value, Value]]:
-    """(output, input) values of a call that must stand in one memory."""
-    return [(call.arguments[o], call.arguments[k]) for o, k in call.shared]  # type: ignore[misc]
 
 
 def constant_name(buffer: Buffer) -> str:

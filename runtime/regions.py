@@ -6,18 +6,34 @@ end of the region. Written params, carried values of loops and results of branch
 """
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ..backends.base import KernelCalls
+from ..backends.base import KernelCall, KernelCalls
 from ..ir.graph import Graph, Node, Value
+from ..ir.op import Trait
 from ..ir.plan import Copy, Space
 from ..ir.text import value_names
 from .buffers import Buffer, Pending
 from .layout import LOOP_WORDS
+from .order import readers_first
 
 NONE: frozenset[int] = frozenset()
+
+
+def must_share(call: KernelCall) -> list[tuple[Value, Value]]:
+    """(output, input) values of a call that must stand in one memory."""
+    return [(call.arguments[o], call.arguments[k]) for o, k in call.shared]  # type: ignore[misc]
+
+
+def aliases_of(graph: Graph, calls: KernelCalls) -> dict[Value, Value]:
+    """The views that need no code, with the value whose memory they are; others than `reshape` are read by library calls only."""
+    roots: dict[Value, Value] = {}
+    for node in graph.nodes:
+        if node.op.has(Trait.VIEW) and node not in calls:
+            roots[node.output] = roots.get(node.inputs[0], node.inputs[0])
+    return roots
 
 
 class Memory:
@@ -93,34 +109,41 @@ class Region:
     An alias (a view that is the whole of its base) has the memory of its root; everything below is kept by root.
     """
 
-    def __init__(self, memory: Memory, graph: Graph, aliases: Mapping[Value, Value]) -> None:
-        self.memory, self.graph, self.aliases = memory, graph, aliases
-        self.writable: set[Buffer] = set()        # buffers of outside that may be overwritten when what they hold is dead
+    def __init__(self, memory: Memory, graph: Graph, params: Sequence[Buffer], targets: Sequence[Buffer],
+                 labels: Mapping[Value, str] | None = None) -> None:
+        """Binds the params of `graph` to buffers and its results to targets; `labels` renames params as the values they are outside."""
+        self.memory, self.graph, self.targets = memory, graph, targets
+        self.aliases = aliases_of(graph, memory.calls)
         self.local: set[Buffer] = set()           # buffers that were made here
         self.place: dict[Value, Buffer] = {}
         self.residents: dict[Buffer, list[Value]] = {}
-        self.want: dict[Value, Buffer] = {}       # where a result has to end
         self.steps: list[Any] = []
         mark = f"'{memory.regions}" if memory.regions else ""
         memory.regions += 1
-        self.names = {v: f"%{name}{mark}" for v, name in value_names(graph).items()}
+        self.names = {v: f"%{name}{mark}" for v, name in value_names(graph).items()} | dict(labels or {})
+        for param, buffer in zip(graph.params, params, strict=True):
+            self.settle(param, buffer)
+        self.want: dict[Value, Buffer] = {}       # where a result has to end
+        for result, target in zip(graph.results, targets, strict=True):
+            self.want.setdefault(self.find(result), target)
+        self.nodes = readers_first(graph, self.find, self.overwrites())
         self.last_use: dict[Value, int] = {}
         self.defined: dict[Value, int] = {}
-        for i, node in enumerate(graph.nodes):
+        for i, node in enumerate(self.nodes):
             self.last_use.update((self.find(v), i) for v in node.inputs)
             for value in node.outputs:
                 self.defined.setdefault(self.find(value), i)
-        self.last_use.update((self.find(r), len(graph.nodes)) for r in graph.results)
+        self.last_use.update((self.find(r), len(self.nodes)) for r in graph.results)
 
-    def bind(self, params: Sequence[Buffer], targets: Sequence[Buffer], labels: Sequence[str | None]) -> None:
-        """Binds the params to buffers (a label renames a param as the value it is outside), and the results to targets."""
-        for param, buffer, label in zip(self.graph.params, params, labels, strict=True):
-            self.settle(param, buffer)
-            if label is not None:
-                self.names[param] = label
-        for result, target in zip(self.graph.results, targets, strict=True):
-            self.want.setdefault(self.find(result), target)
-        self.writable |= set(targets)
+    def overwrites(self) -> Iterator[tuple[Node, Value]]:
+        """What nodes would like to overwrite: what stands where their result must end, and what they change a part of."""
+        for node in self.graph.nodes:
+            for output in node.outputs:
+                for value in self.residents.get(self.want.get(self.find(output)), ()):  # type: ignore[arg-type]
+                    yield node, value
+            for call in self.memory.calls.get(node, ()):
+                for _, value in must_share(call):
+                    yield node, value
 
     def find(self, value: Value) -> Value:
         """The value whose memory `value` is."""
@@ -156,7 +179,7 @@ class Region:
 
     def is_free(self, buffer: Buffer, i: int, inputs: Sequence[Value], allowed: frozenset[int]) -> bool:
         """Whether node `i` may write `buffer`: what stands there is dead by then, or read at last by it at input numbers `allowed`."""
-        if buffer not in self.local and buffer not in self.writable:
+        if buffer not in self.local and buffer not in self.targets:
             return False
         for value in self.residents.get(buffer, ()):
             last = self.last_use.get(value, -1)
@@ -176,7 +199,7 @@ class Region:
 
         `allowed` are the input numbers that the node may still read while it writes this output.
         """
-        inputs = self.graph.nodes[i].inputs
+        inputs = self.nodes[i].inputs
         target = self.want.get(output)
         if target is not None and target not in taken and self.is_free(target, i, inputs, allowed):
             return target

@@ -32,6 +32,12 @@ def target() -> Any:
 
 
 @functools.cache
+def metadata() -> Any:
+    """`importlib.metadata`, which tells versions without importing what has them."""
+    return importlib.import_module("importlib.metadata")
+
+
+@functools.cache
 def filelock() -> Any:
     """`filelock`, needed when something is compiled."""
     return importlib.import_module("filelock")

@@ -230,13 +230,21 @@ def test_accumulation_works_in_place(addresses):
     assert plan.copies == [] and plan.arena_bytes == 128
 
 
+def test_readers_of_a_written_param_come_first(addresses):
+    """The old value is read after the new one is computed: the reader moves up, and nothing is copied."""
+    b = Builder("main")
+    x = b.param(VECTOR)
+    new, late = b.neg(x), b.flip(x, dims=(0,))
+    plan = agree(b.finish([new, late], {"writes": {0: 0}}), addresses, [np.arange(N)])
+    assert plan.copies == []
+
+
 def test_late_reader_of_a_written_param(addresses):
-    """The old value is read after the new one is computed: the new one waits elsewhere, and the plan says so."""
+    """A reader of the old value needs the new one too: the new one waits elsewhere, and the plan says so."""
     b = Builder("main")
     x = b.param(VECTOR)
     new = b.neg(x)
-    late = b.flip(x, dims=(0,))
-    plan = agree(b.finish([new, late], {"writes": {0: 0}}), addresses, [np.arange(N)])
+    plan = agree(b.finish([new, b.add(x, b.flip(new, dims=(0,)))], {"writes": {0: 0}}), addresses, [np.arange(N)])
     ((copy, depth),) = plan.copies
     assert depth == 0 and copy.nbytes == 8 * N and "must end" in copy.reason
 
