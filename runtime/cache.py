@@ -245,10 +245,7 @@ class CodeCache:
 
     def _load(self, keys: Sequence[str], texts: Mapping[str, str]) -> dict[str, Code]:
         """Fetches or compiles kernels and loads them together."""
-        objects = []
-        for key in keys:
-            symbol = _symbol(key)
-            objects.append(self.disk.fetch(key, lambda t=texts[key], s=symbol: seam.compiler().compile_kernel(t, s)))
+        objects = [self.disk.fetch(key, functools.partial(_compile, texts[key], _symbol(key))) for key in keys]
         handle = seam.loader().load_objects([data for data, _, _ in objects])
         self._handles.append(handle)
         return {key: Code(handle.address(_symbol(key)), _symbol(key), origin, reason)
@@ -262,6 +259,10 @@ class CodeCache:
             self._handles.append(handle)
             self.statistics.count(Code(0, "", origin, reason))
             return handle
+
+
+def _compile(text: str, symbol: str) -> bytes:
+    return seam.compiler().compile_kernel(text, symbol)
 
 
 def _digest(kind: str, text: str) -> str:

@@ -77,11 +77,11 @@ def test_words_compiled_and_plain(short, vector):
     interpreted = [np.zeros(n, BY_SHORT[result].numpy) for _, result in outputs]
     assert execute(source, n, [x, y, *compiled]) == 0
     plain.run_kernel(source, 0, n, [x, y, *interpreted])
-    wrong = [w.name for (w, _), a, b in zip(outputs, compiled, interpreted) if not same(a, b)]
+    wrong = [w.name for (w, _), a, b in zip(outputs, compiled, interpreted, strict=True) if not same(a, b)]
     assert not wrong
     if not vector:
         with np.errstate(all="ignore"):
             arguments = {w.name: (x, y)[:w.arguments.count(",") + 1] for w, _ in outputs}
-            wrong = [w.name for (w, _), a in zip(outputs, compiled)
+            wrong = [w.name for (w, _), a in zip(outputs, compiled, strict=True)
                      if w.name in OPS and not same(a, OPS[w.name].evaluate(*arguments[w.name]))]
         assert not wrong

@@ -16,16 +16,16 @@ from numba.core.ir_utils import check_and_legalize_ir
 from numba.core.lowering import Lower
 from numba.core.typed_passes import type_inference_stage
 
-from .llvm_arithmetic import Gate, LlvmArithmetic, define
 from .intrinsics import NAMESPACE, OPERATORS
+from .llvm_arithmetic import Gate, LlvmArithmetic, define
 from .numba_contexts import LoweringContext, TypingContext
-from .numba_types import BUFFERS, Intrinsic, type_of
+from .numba_types import BUFFERS
 from .target import machine
 from .vocabulary import CONSTANTS, LANES
 from .words import definition_of
 
-KERNEL = "none(i64, i64, buffers)"
-"""The signature of every kernel."""
+_ARGUMENTS = (types.int64, types.int64, BUFFERS)
+"""start, stop and buffers of every kernel."""
 
 _TYPING = TypingContext(OPERATORS)
 _LOWERING = LoweringContext(_TYPING)
@@ -101,75 +101,34 @@ def _scalar(short: str) -> str:
     return short.removesuffix(f"x{LANES}")
 
 
-def _parse_signature(text: str) -> tuple[Any, tuple[Any, ...]]:
-    result, arguments = text.rstrip(")").split("(")
-    known = {"none": types.none, "buffers": BUFFERS}
-    read = [known.get(name) or type_of(name) for name in (result, *arguments.replace(" ", "").split(",")) if name]
-    return read[0], tuple(read[1:])
-
-
-def _lower(function: Any, symbol: str, signature: str, module: Module) -> None:
-    """Adds one function to the module."""
-    result, arguments = _parse_signature(signature)
+def _lower(function: Any, symbol: str, module: Module) -> None:
+    """Adds one kernel to the module."""
     identity = bytecode.FunctionIdentity.from_function(function)
     program = interpreter.Interpreter(identity).interpret(bytecode.ByteCode(func_id=identity))
     postproc.PostProcessor(program).run(False)
     with targetconfig.ConfigStack().enter(_FLAGS.copy()):
         check_and_legalize_ir(program, flags=_FLAGS)
-        typed = type_inference_stage(_TYPING, _LOWERING, program, arguments, result)
+        typed = type_inference_stage(_TYPING, _LOWERING, program, _ARGUMENTS, types.none)
         descriptor = funcdesc.PythonFunctionDescriptor.from_specialized_function(
             program, typed.typemap, typed.return_type, typed.calltypes, mangler=lambda name, *_, **__: symbol,
             inline=False, noalias=False, abi_tags=())
         Lower(_LOWERING, module, descriptor, program).lower()
 
 
-def _used(code: python_types.CodeType, words: Mapping[str, Any]) -> dict[str, Any]:
-    """The words that a function mentions."""
-    return {name: words[name] for name in code.co_names if name in words}
-
-
 _WORDS: dict[str, Any] = {**NAMESPACE, **CONSTANTS}
+
+
+def _kernel(source: str, symbol: str) -> Any:
+    """The one function of a source, with the words that it mentions as its globals."""
+    defined: dict[str, Any] = {}
+    exec(compile(source, f"<kernel {symbol}>", "exec"), defined)
+    code = next(f for f in defined.values() if isinstance(f, python_types.FunctionType)).__code__
+    return python_types.FunctionType(code, {name: _WORDS[name] for name in code.co_names if name in _WORDS}, symbol)
 
 
 def lower_kernels(sources: Mapping[str, str]) -> tuple[str, list[Gate]]:
     """The LLVM text of kernels, symbol -> source, and the gates that it uses."""
     module = Module()
     for symbol, source in sources.items():
-        defined: dict[str, Any] = {}
-        exec(compile(source, f"<kernel {symbol}>", "exec"), defined)
-        kernel = next(f for f in defined.values() if isinstance(f, python_types.FunctionType))
-        _lower(_rebound(kernel, {}), symbol, KERNEL, module)
+        _lower(_kernel(source, symbol), symbol, module)
     return module.text()
-
-
-def _rebound(function: Any, siblings: Mapping[str, Intrinsic]) -> Any:
-    """The function with words, siblings and plain numbers of its module as globals."""
-    code = function.__code__
-    numbers = {name: value for name, value in function.__globals__.items()
-               if isinstance(value, (int, float)) and name in code.co_names}
-    return python_types.FunctionType(code, {**numbers, **_used(code, _WORDS), **siblings}, function.__name__)
-
-
-def lower_functions(functions: Mapping[Any, str]) -> tuple[str, list[Gate]]:
-    """The LLVM text of Python functions, function -> signature as in `i64(i64, f64)`; they may call each other."""
-    module = Module()
-    siblings = {f.__name__: _sibling(f.__name__, *_parse_signature(signature)) for f, signature in functions.items()}
-    for function, signature in functions.items():
-        _lower(_rebound(function, siblings), function.__name__, signature, module)
-    return module.text()
-
-
-def _sibling(symbol: str, result: Any, arguments: tuple[Any, ...]) -> Intrinsic:
-    """The word by which functions of one module call another."""
-
-    def typed(*given: Any) -> Any:
-        return (result, arguments) if tuple(types.unliteral(t) for t in given) == arguments else None
-
-    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        module = builder.module
-        if symbol not in module.globals:
-            llvm.Function(module, context.call_conv.get_function_type(result, arguments), symbol)
-        value = builder.call(module.globals[symbol], args)
-        return None if result is types.none else value
-
-    return Intrinsic(symbol, typed, emit)

@@ -66,7 +66,7 @@ def definitions(gates: Iterable[Gate]) -> str:
 def _arguments(gate: Gate, lanes: int) -> str:
     shorts = ("bool", gate.result, *gate.arguments)
     names = ("%c", "%u", *(f"%a{i}" for i in range(len(gate.arguments))))
-    return ", ".join(f"{_type(gate, lanes, short)} {name}" for short, name in zip(shorts, names))
+    return ", ".join(f"{_type(gate, lanes, short)} {name}" for short, name in zip(shorts, names, strict=True))
 
 
 def _scalar_gate(gate: Gate) -> str:
@@ -93,16 +93,16 @@ def _loop(gate: Gate, lanes: int) -> str:
     shorts = (gate.result, *gate.arguments)
     lines = [f"  %mask = zext <{lanes} x i1> %c to <{lanes} x i8>", f"  %pc = alloca <{lanes} x i8>",
              f"  store <{lanes} x i8> %mask, ptr %pc"]
-    for name, short in zip(names, shorts):
+    for name, short in zip(names, shorts, strict=True):
         lines += [f"  %p{name} = alloca {_type(gate, lanes, short)}",
                   f"  store {_type(gate, lanes, short)} %{name}, ptr %p{name}"]
     lines += ["  br label %head", "head:", "  %i = phi i64 [0, %entry], [%next, %tail]",
               "  %bit = getelementptr i8, ptr %pc, i64 %i", "  %byte = load i8, ptr %bit",
               "  %on = icmp ne i8 %byte, 0", "  br i1 %on, label %body, label %tail", "body:"]
-    for name, short in list(zip(names, shorts))[1:]:
+    for name, short in list(zip(names, shorts, strict=True))[1:]:
         lines += [f"  %e{name} = getelementptr {_type(gate, 0, short)}, ptr %p{name}, i64 %i",
                   f"  %v{name} = load {_type(gate, 0, short)}, ptr %e{name}"]
-    passed = ", ".join(f"{_type(gate, 0, short)} %v{name}" for name, short in list(zip(names, shorts))[1:])
+    passed = ", ".join(f"{_type(gate, 0, short)} %v{name}" for name, short in list(zip(names, shorts, strict=True))[1:])
     scalar, vector = _type(gate, 0), _type(gate, lanes)
     lines += [f"  %r = call {scalar} @rare.{gate.name}({passed})",
               f"  %eu = getelementptr {scalar}, ptr %pu, i64 %i", f"  store {scalar} %r, ptr %eu", "  br label %tail",

@@ -13,11 +13,26 @@ from typing import Any
 
 import llvmlite.ir as llvm
 from numba.core import types
+from numba.core.types.misc import unliteral
 
 from ...ir.types import BY_SHORT
-from .numba_types import (BUFFERS, BYTES, ELEMENTS, LLVM, PAIR, RANGE, RANGE_STATE, VECTORS, Buffers, Intrinsic,
-                          Pointer, Vector, integers, short_of, type_of)
-from .system_words import SYSTEM
+from .numba_types import (
+    BUFFERS,
+    BYTES,
+    ELEMENTS,
+    LLVM,
+    PAIR,
+    RANGE,
+    RANGE_STATE,
+    VECTORS,
+    Buffers,
+    Intrinsic,
+    Pointer,
+    Vector,
+    integers,
+    short_of,
+    type_of,
+)
 from .vocabulary import LANES, WORDS, Word
 
 I1, I8, I32, I64 = (llvm.IntType(bits) for bits in (1, 8, 32, 64))
@@ -41,11 +56,9 @@ def _same(name: str, short: str) -> str:
 # --- elementwise words -----------------------------------------------------------------------------------------------
 
 
-def _operands(word: Word, short: str) -> tuple[str, ...] | None:
-    """The dtypes of a word's operands; None where any will do."""
+def _operands(word: Word, short: str) -> tuple[str, ...]:
+    """The dtypes of a word's operands."""
     match word.name:
-        case "convert" | "bitcast":
-            return None
         case "select":
             return (_same(short, "bool"), short, short)
         case "threefry":
@@ -147,7 +160,7 @@ def _instruction(word: str, short: str) -> Callable[..., Any] | None:
         return lambda builder, x, y: getattr(builder, compare)(sign, x, y)
     table = _FLOAT if kind == "float" else _BOOL if kind == "bool" else _INTEGER
     method = table.get(word) or _BITS.get(word)
-    return method and (lambda builder, *args: getattr(builder, method)(*args))
+    return (lambda builder, *args: getattr(builder, method)(*args)) if method else None
 
 
 # --- memory ----------------------------------------------------------------------------------------------------------
@@ -179,16 +192,6 @@ def _local(short: str) -> Intrinsic:
         return builder.bitcast(memory, BYTES)
 
     return Intrinsic(f"local_{short}", typed, emit)
-
-
-def _memory(short: str) -> Intrinsic:
-    def typed(address: types.Type) -> Any:
-        return (Pointer(short, None), (types.int64,)) if short_of(address) == "i64" else None
-
-    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return builder.inttoptr(args[0], BYTES)
-
-    return Intrinsic(f"memory_{short}", typed, emit)
 
 
 def _stored(short: str) -> llvm.Type:
@@ -310,7 +313,7 @@ def _fold(name: str, word: str) -> Intrinsic:
         quick = _instruction(word, short)
         while count > 1:
             count //= 2
-            pairs = zip(lanes[:count], lanes[count:])
+            pairs = zip(lanes[:count], lanes[count:], strict=True)
             lanes = [quick(builder, *pair) if quick
                      else call_definition(builder, word, short, (short, short), short, pair) for pair in pairs]
         return lanes[0]
@@ -371,7 +374,7 @@ def _operator(word: str) -> Intrinsic:
 
 def _truth() -> Intrinsic:
     def typed(x: types.Type) -> Any:
-        return (types.boolean, (types.unliteral(x),)) if short_of(x) in ("bool", "i64") else None
+        return (types.boolean, (unliteral(x),)) if short_of(x) in ("bool", "i64") else None
 
     def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         return args[0] if args[0].type == I1 else builder.icmp_signed("!=", args[0], llvm.Constant(I64, 0))
@@ -447,13 +450,13 @@ def _special() -> dict[str, Intrinsic]:
     for word in ("add", "mul", "maximum", "minimum"):
         table[f"fold_{word}"] = _fold(f"fold_{word}", word)
     for short in ELEMENTS:
-        for intrinsic in (_pointer(short), _local(short), _memory(short)):
+        for intrinsic in (_pointer(short), _local(short)):
             table[intrinsic.name] = intrinsic
     return table
 
 
 def _namespace() -> dict[str, Intrinsic]:
-    table = _special() | SYSTEM
+    table = _special()
     for name, (word, short) in WORDS.items():
         if name not in table:
             table[name] = (_changing if word.name in ("convert", "bitcast") else _elementwise)(name, word, short)

@@ -130,6 +130,7 @@ class LlvmArithmetic(Arithmetic):
         self.gates: dict[str, Gate] = {}
 
     def within(self, short: str) -> LlvmArithmetic:
+        """Emits into the same function."""
         other = LlvmArithmetic(short, self.lanes)
         other.lines, other.declarations, other.gates = self.lines, self.declarations, self.gates
         return other
@@ -145,11 +146,13 @@ class LlvmArithmetic(Arithmetic):
         return Register(self, name, short)
 
     def const(self, value: float | int | bool, short: str | None = None) -> Register:
+        """A literal, splat over the lanes of vectors."""
         short = short or self.short
         text = literal(value, short)
         return Register(self, f"splat ({TYPES[short]} {text})" if self.lanes else text, short)
 
     def short_of(self, x: Register) -> str:
+        """Registers know their dtype."""
         return x.short
 
     def _pair(self, x: Any, y: Any) -> tuple[Register, Register]:
@@ -189,6 +192,7 @@ class LlvmArithmetic(Arithmetic):
         return self.emit(f"{predicate} {self.type(x.short)} {x.text}, {y.text}", "bool")
 
     def select(self, condition: Register, x: Any, y: Any) -> Register:
+        """LLVM's select."""
         x, y = self._pair(x, y)
         type_ = self.type(x.short)
         return self.emit(f"select {self.type('bool')} {condition.text}, {type_} {x.text}, {type_} {y.text}", x.short)
@@ -211,20 +215,25 @@ class LlvmArithmetic(Arithmetic):
         return f"v{self.lanes}{suffix}" if self.lanes else suffix
 
     def fma(self, x: Any, y: Any, z: Any) -> Register:
+        """LLVM's fma intrinsic, one instruction where the CPU has it."""
         short = next(v.short for v in (x, y, z) if isinstance(v, Register))
         return self.intrinsic("fma", *(v if isinstance(v, Register) else self.const(v, short) for v in (x, y, z)))
 
     def unary(self, name: str, x: Register) -> Register:
+        """The intrinsic of that name."""
         return self.intrinsic(_INTRINSICS[name], x)
 
     def copysign(self, x: Any, y: Any) -> Register:
+        """The intrinsic of that name."""
         return self.intrinsic("copysign", *self._pair(x, y))
 
     def divide(self, x: Any, y: Any) -> Register:
+        """sdiv or udiv."""
         x, y = self._pair(x, y)
         return self.emit(f"{self._sign(x)}div {self.type(x.short)} {x.text}, {y.text}", x.short)
 
     def modulo(self, x: Any, y: Any) -> Register:
+        """srem or urem."""
         x, y = self._pair(x, y)
         return self.emit(f"{self._sign(x)}rem {self.type(x.short)} {x.text}, {y.text}", x.short)
 
@@ -233,11 +242,13 @@ class LlvmArithmetic(Arithmetic):
         return "s" if BY_SHORT[x.short].kind == "int" else "u"
 
     def bitcast(self, x: Register, short: str) -> Register:
+        """Free for integers of the same width."""
         if TYPES[x.short] == TYPES[short]:
             return Register(self, x.text, short)
         return self.emit(f"bitcast {self.type(x.short)} {x.text} to {self.type(short)}", short)
 
     def convert(self, x: Register, short: str) -> Register:
+        """Floats to integers saturate; that is an intrinsic."""
         source, target = BY_SHORT[x.short], BY_SHORT[short]
         if source is target:
             return x
@@ -270,6 +281,7 @@ class LlvmArithmetic(Arithmetic):
         return self.call(full, short, x)
 
     def library(self, name: str, *arguments: Register) -> Register:
+        """A call; vectors are taken apart, lane by lane."""
         types = ", ".join("double" for _ in arguments)
         self.declarations[name] = f"declare double @{name}({types}) nounwind willreturn memory(none)"
         if not self.lanes:
@@ -282,6 +294,7 @@ class LlvmArithmetic(Arithmetic):
         return result
 
     def rare(self, function: Any, condition: Register, usual: Register, *arguments: Register) -> Register:
+        """A call of a gate, which `gates.py` opens after optimisation."""
         name = f"{function.__name__.strip('_')}.{self.short}"
         self.gates[name] = Gate(name, function, self.short, tuple(a.short for a in arguments), usual.short)
         called = f"gate.{name}.x{self.lanes}" if self.lanes else f"gate.{name}"

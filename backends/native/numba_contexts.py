@@ -12,6 +12,7 @@ import llvmlite.ir as llvm
 from numba.core import types
 from numba.core.base import BaseContext
 from numba.core.callconv import BaseCallConv
+from numba.core.types.misc import unliteral
 from numba.core.typing.context import BaseContext as BaseTypingContext
 
 from .numba_types import Intrinsic, WordType
@@ -66,12 +67,12 @@ class TypingContext(BaseTypingContext):
             return first
         if first is types.undefined:
             return second
-        first, second = types.unliteral(first), types.unliteral(second)
+        first, second = unliteral(first), unliteral(second)
         return first if first == second else None
 
     def can_convert(self, fromty: Any, toty: Any) -> Any:
         """Only to the same type."""
-        same = types.unliteral(fromty) == types.unliteral(toty)
+        same = unliteral(fromty) == unliteral(toty)
         return super().can_convert(toty, toty) if same else None
 
 
@@ -130,9 +131,9 @@ class LoweringContext(BaseContext):
         """A constant; integers may be written unsigned."""
         if isinstance(ty, WordType) or ty is types.none:
             return self.get_dummy_value()
-        if types.unliteral(ty) is types.int64:
+        if unliteral(ty) is types.int64:
             return llvm.Constant(llvm.IntType(64), (val + 2**63) % 2**64 - 2**63)
-        return llvm.Constant(self.get_value_type(types.unliteral(ty)), val)
+        return llvm.Constant(self.get_value_type(unliteral(ty)), val)
 
     def get_function(self, fn: Any, sig: Any, _firstcall: bool = True) -> Any:
         """The code emitter of a word or an operator."""

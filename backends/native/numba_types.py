@@ -11,6 +11,8 @@ from typing import Any
 import llvmlite.ir as llvm
 from numba.core import datamodel, types
 from numba.core.datamodel import models
+from numba.core.types.containers import Pair
+from numba.core.types.misc import unliteral
 from numba.core.typing import signature
 
 from .llvm_arithmetic import TYPES
@@ -98,7 +100,7 @@ class IndexRange(types.Type):
 BUFFERS, RANGE = Buffers(), IndexRange()
 VECTORS = {short: Vector(short) for short in ELEMENTS}
 RANGE_STATE = llvm.ArrayType(llvm.IntType(64), 3)
-PAIR = types.Pair(types.int64, types.boolean)
+PAIR = Pair(types.int64, types.boolean)
 """What one step of an iteration gives: the index, and whether there was one."""
 
 _SHORTS = {numba_type: short for short, numba_type in ELEMENTS.items()} | {v: v.name for v in VECTORS.values()}
@@ -106,7 +108,7 @@ _SHORTS = {numba_type: short for short, numba_type in ELEMENTS.items()} | {v: v.
 
 def short_of(numba_type: types.Type) -> str:
     """The dtype (`f32`, `f32x16`) of a value's Numba type, "" when it is not a value."""
-    return _SHORTS.get(types.unliteral(numba_type), "")
+    return _SHORTS.get(unliteral(numba_type), "")
 
 
 def type_of(short: str) -> types.Type:
@@ -119,7 +121,7 @@ def integers(count: int, result: types.Type, first: types.Type | None = None) ->
     expected = ((first,) if first else ()) + (types.int64,) * count
 
     def typed(*arguments: types.Type) -> Any:
-        return (result, expected) if tuple(types.unliteral(a) for a in arguments) == expected else None
+        return (result, expected) if tuple(unliteral(a) for a in arguments) == expected else None
 
     return typed
 

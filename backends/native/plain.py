@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from ...ir.errors import WeftError
 from ...ir.types import BY_NUMPY, BY_SHORT
 from .arithmetic import Arithmetic
 from .vocabulary import ALL, CONSTANTS, LANES, WORDS, Word
@@ -23,9 +22,11 @@ class NumpyArithmetic(Arithmetic):
     """Values are NumPy arrays or scalars of their dtype."""
 
     def within(self, short: str) -> NumpyArithmetic:
+        """Values carry their dtype: a new instance is enough."""
         return NumpyArithmetic(short)
 
     def const(self, value: float | int | bool, short: str | None = None) -> Any:
+        """A NumPy scalar; integers wrap."""
         dtype = BY_SHORT[short or self.short]
         if dtype.is_integer:
             value = int(value) % 2**dtype.bits
@@ -34,6 +35,7 @@ class NumpyArithmetic(Arithmetic):
         return dtype.numpy.type(value)
 
     def short_of(self, x: Any) -> str:
+        """By the NumPy dtype."""
         return BY_NUMPY[x.dtype].short
 
     def _pair(self, x: Any, y: Any) -> tuple[Any, Any]:
@@ -44,9 +46,11 @@ class NumpyArithmetic(Arithmetic):
         return x, y
 
     def select(self, condition: Any, x: Any, y: Any) -> Any:
+        """np.where."""
         return np.where(condition, *self._pair(x, y))[()]
 
     def convert(self, x: Any, short: str) -> Any:
+        """astype, saturating from floats to integers."""
         target = BY_SHORT[short]
         if target.kind == "bool":
             return x != 0
@@ -60,9 +64,11 @@ class NumpyArithmetic(Arithmetic):
         return np.clip(wide, limits.min, limits.max).astype(BY_SHORT[short].numpy)[()]
 
     def bitcast(self, x: Any, short: str) -> Any:
+        """A view."""
         return np.asarray(x).view(BY_SHORT[short].numpy)[()]
 
     def fma(self, x: Any, y: Any, z: Any) -> Any:
+        """f32 through f64, f64 through error-free products and sums."""
         short = next(self.short_of(v) for v in (x, y, z) if isinstance(v, (np.ndarray, np.generic)))
         x, y, z = (np.asarray(v, BY_SHORT[short].numpy) for v in (x, y, z))
         if short == "f32":
@@ -70,12 +76,15 @@ class NumpyArithmetic(Arithmetic):
         return _exact_fma(x, y, z)
 
     def unary(self, name: str, x: Any) -> Any:
+        """NumPy's function of that name."""
         return getattr(np, name)(x)
 
     def copysign(self, x: Any, y: Any) -> Any:
+        """np.copysign."""
         return np.copysign(*self._pair(x, y))
 
     def divide(self, x: Any, y: Any) -> Any:
+        """NumPy's floor division, moved toward zero."""
         x, y = self._pair(x, y)
         quotient = x // y
         if BY_NUMPY[quotient.dtype].kind == "uint":
@@ -84,12 +93,15 @@ class NumpyArithmetic(Arithmetic):
         return self.select((quotient * y != x) & ((x < 0) ^ (y < 0)), quotient + one, quotient)
 
     def modulo(self, x: Any, y: Any) -> Any:
+        """From `divide`."""
         return x - self.divide(x, y) * y
 
     def library(self, name: str, *arguments: Any) -> Any:
+        """NumPy's function of that name."""
         return _C_LIBRARY[name](*arguments)
 
     def rare(self, function: Any, condition: Any, usual: Any, *arguments: Any) -> Any:
+        """Computed only when some element needs it."""
         return self.select(condition, function(self, *arguments), usual) if np.any(condition) else usual
 
 
@@ -189,12 +201,6 @@ def _store_vector(pointer: _Pointer, i: int, vector: np.ndarray) -> None:
     pointer.array[i:i + LANES] = vector
 
 
-def _missing(name: str) -> Callable[..., Any]:
-    def call(*arguments: Any) -> Any:
-        raise WeftError(f"{name} exists in compiled code only")
-    return call
-
-
 def _memory(short: str) -> dict[str, Any]:
     return {
         f"pointer_{short}": lambda buffers, k, scope=None: buffers.pointer(short, k),
@@ -214,8 +220,7 @@ for _short in ALL:
     _SPECIAL.update(_memory(_short))
 
 NAMESPACE: Mapping[str, Any] = {
-    name: _SPECIAL[name] if name in _SPECIAL else _elementwise(word, short) if short and word.name != "memory"
-    else _missing(name) for name, (word, short) in WORDS.items()
+    name: _SPECIAL[name] if name in _SPECIAL else _elementwise(word, short) for name, (word, short) in WORDS.items()
 } | CONSTANTS
 """Every word's plain meaning, by its full name."""
 

@@ -8,7 +8,6 @@ import llvmlite.binding as llvm
 
 from .locks import ForkSafeLock
 
-
 LOCK = ForkSafeLock()
 """Held while anything is compiled or loaded: LLVM's global context is shared by all threads."""
 

@@ -81,27 +81,6 @@ def _memory() -> Iterator[Word]:
     yield Word("modulus", "i, n", "i64", (), "i % n for an index i >= 0 and n > 0, cheaper than %")
 
 
-def _system() -> Iterator[Word]:
-    """What the executor and the thread pool are written with; an address is an i64."""
-    yield Word("memory", "address", "pointer", ALL, "a pointer to memory at an address, perhaps in a buffer",
-               vector=False)
-    yield Word("address_of", "pointer", "i64", (), "the address that a pointer holds")
-    yield Word("atomic_load", "address", "i64", (), "the i64 there; sequentially consistent, as all atomic words")
-    yield Word("atomic_store", "address, value", "none", (), "stores an i64")
-    yield Word("atomic_add", "address, value", "i64", (), "adds to the i64 there; its former value")
-    yield Word("atomic_exchange", "address, value", "i64", (), "stores an i64; the former value")
-    yield Word("compare_exchange", "address, expected, value", "i64", (),
-               "stores an i64 when the one there is as expected; the former value in any case")
-    yield Word("pause", "", "none", (), "a hint to the core that this thread spins")
-    yield Word("futex_wait", "address, expected", "i64", (), "Linux: sleeps while the 32 bits there are as expected")
-    yield Word("futex_wake", "address, count", "i64", (), "Linux: wakes up to `count` threads that sleep there")
-    yield Word("clock", "", "i64", (), "nanoseconds of the monotonic clock")
-    yield Word("call_kernel", "address, start, stop, buffers", "none", (), "calls a kernel; `buffers` is an address")
-    yield Word("call", "address, ...", "i64", (), "calls a C function of up to 32 i64 arguments; its result register")
-    yield Word("copy_memory", "target, source, count", "none", (), "copies bytes, which may overlap")
-    yield Word("fill_memory", "target, byte, count", "none", (), "fills bytes with the low byte of an i64")
-
-
 def _conversions() -> Iterator[Word]:
     yield Word("convert", "value", "same", ALL,
                "value of any dtype in this one: floats truncate toward zero, saturate at the ends of the range, NaN "
@@ -173,7 +152,7 @@ def _elementwise() -> Iterator[Word]:
                "random bits of the op random_bits: (u64, u64, i64) -> u32 or u64, Threefry-2x32 with 20 rounds")
 
 
-TABLE: tuple[Word, ...] = (*_memory(), *_system(), *_conversions(), *_elementwise())
+TABLE: tuple[Word, ...] = (*_memory(), *_conversions(), *_elementwise())
 """Every word."""
 
 WORDS: dict[str, tuple[Word, str]] = {}

@@ -12,7 +12,6 @@ from ...ir.types import BY_SHORT
 from .arithmetic import Arithmetic, Number
 from .elementary import ELEMENTARY
 
-
 Unary = Callable[[Arithmetic, Number], Number]
 
 

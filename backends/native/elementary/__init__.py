@@ -18,11 +18,12 @@ from .power import hypot, pow_, rsqrt
 from .trigonometric import cos, sin, tan
 
 ELEMENTARY: Mapping[str, Callable[..., Any]] = {
-    "exp": exp, "exp2": exp2, "expm1": expm1, "sigmoid": sigmoid, "log": log, "log2": log2, "log10": log10,
-    "log1p": log1p, "logaddexp": logaddexp, "sin": sin, "cos": cos, "tan": tan, "asin": asin, "acos": acos, "atan": atan,
-    "atan2": atan2, "sinh": sinh, "cosh": cosh, "tanh": tanh, "asinh": asinh, "acosh": acosh, "atanh": atanh,
-    "erf": erf, "erfc": erfc, "erfinv": erfinv, "lgamma": lgamma, "digamma": digamma, "pow": pow_, "hypot": hypot,
-    "rsqrt": rsqrt,
+    "exp": exp, "exp2": exp2, "expm1": expm1, "sigmoid": sigmoid,
+    "log": log, "log2": log2, "log10": log10, "log1p": log1p, "logaddexp": logaddexp,
+    "sin": sin, "cos": cos, "tan": tan, "asin": asin, "acos": acos, "atan": atan, "atan2": atan2,
+    "sinh": sinh, "cosh": cosh, "tanh": tanh, "asinh": asinh, "acosh": acosh, "atanh": atanh,
+    "erf": erf, "erfc": erfc, "erfinv": erfinv, "lgamma": lgamma, "digamma": digamma,
+    "pow": pow_, "hypot": hypot, "rsqrt": rsqrt,
 }
 """Word -> definition, for f32 and f64."""
 

@@ -1,8 +1,8 @@
 """erf, erfc, erfinv.
 
-erf: x + x E(x**2) for |x| < 1; above, 1 - e**-Q(x), Q a polynomial for -log(erfc). erfc: 1 - erf(x) for |x| < 1/2; e**-x**2 P(q) / (1 + 2 x) for larger x
-with q = (x - K) / (x + K), and 2 - erfc(-x) for negative ones. erfinv: x P(w) with w = -log(1 - x**2), by pieces in w and sqrt(w).
-"""
+erf: x + x E(x**2) for |x| < 1; above, 1 - e**-Q(x), Q a polynomial for -log(erfc). erfc: 1 - erf(x) for |x| < 1/2;
+e**-x**2 P(q) / (1 + 2 x) for larger x with q = (x - K) / (x + K), and 2 - erfc(-x) for negative ones. erfinv: x
+P(w) with w = -log(1 - x**2), by pieces in w and sqrt(w)."""
 from __future__ import annotations
 
 import math

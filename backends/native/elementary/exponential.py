@@ -1,9 +1,8 @@
 """exp, exp2, expm1, sigmoid, and the reduction that they and the hyperbolic functions share.
 
-x = k ln 2 + r with |r| <= ln 2 / 2; e**r - 1 = r + r**2 P(r); the result is scaled by 2**k in two steps, so that results that
-overflow or are denormal come out right. Rounding to the whole number k is done by adding and subtracting 1.5 * 2**mantissa bits,
-which also leaves k in the low bits.
-"""
+x = k ln 2 + r with |r| <= ln 2 / 2; e**r - 1 = r + r**2 P(r); the result is scaled by 2**k in two steps, so that
+results that overflow or are denormal come out right. Rounding to the whole number k is done by adding and
+subtracting 1.5 * 2**mantissa bits, which also leaves k in the low bits."""
 from __future__ import annotations
 
 from typing import NamedTuple

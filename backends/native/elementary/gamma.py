@@ -1,9 +1,9 @@
 """lgamma and digamma. Both work in f64 inside; f32 takes shorter polynomials there.
 
-lgamma: for 0 < x < 8 the argument is moved to z in [0.9, 2.5] by the recurrence, lgamma(z) = (z - 1)(z - 2) P(z); above,
-Stirling's series. digamma: for 0 < x < 4 moved to [1, 2], (x - x0) P(x - 1.5) with its zero x0; above, moved to 8 and beyond,
-where the asymptotic series holds. Negative arguments take a rare path by reflection, which loses relative precision beside zeros.
-"""
+lgamma: for 0 < x < 8 the argument is moved to z in [0.9, 2.5] by the recurrence, lgamma(z) = (z - 1)(z - 2) P(z);
+above, Stirling's series. digamma: for 0 < x < 4 moved to [1, 2], (x - x0) P(x - 1.5) with its zero x0; above, moved
+to 8 and beyond, where the asymptotic series holds. Negative arguments take a rare path by reflection, which loses
+relative precision beside zeros."""
 from __future__ import annotations
 
 import math

@@ -1,8 +1,8 @@
 """asin, acos, atan, atan2.
 
-atan: |x| is brought into [-(sqrt(2) - 1), sqrt(2) - 1] by x, (x - 1) / (x + 1) or -1 / x, whose angles differ by 0, pi/4, pi/2;
-then an odd polynomial. asin: an odd polynomial on [0, 1/2]; above, asin(x) = pi/2 - 2 asin(sqrt((1 - x) / 2)).
-"""
+atan: |x| is brought into [-(sqrt(2) - 1), sqrt(2) - 1] by x, (x - 1) / (x + 1) or -1 / x, whose angles differ by 0,
+pi/4, pi/2; then an odd polynomial. asin: an odd polynomial on [0, 1/2]; above, asin(x) = pi/2 - 2 asin(sqrt((1 - x)
+/ 2))."""
 from __future__ import annotations
 
 import math

@@ -1,8 +1,8 @@
 """log, log2, log10, log1p, logaddexp.
 
-x = 2**e (1 + f) with 1 + f in [sqrt(1/2), sqrt(2)); log(1 + f) = f - c, where c is small against f: in f32 a polynomial,
-c = f**2 / 2 - f**3 P(f); in f64 by s = f / (2 + f) and the series of 2 artanh(s), which needs half the terms.
-"""
+x = 2**e (1 + f) with 1 + f in [sqrt(1/2), sqrt(2)); log(1 + f) = f - c, where c is small against f: in f32 a
+polynomial, c = f**2 / 2 - f**3 P(f); in f64 by s = f / (2 + f) and the series of 2 artanh(s), which needs half the
+terms."""
 from __future__ import annotations
 
 import math

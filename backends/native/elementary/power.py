@@ -1,8 +1,7 @@
 """pow, hypot, rsqrt.
 
-pow = e**(y log|x|), with the logarithm and the product in two parts: y log|x| goes up to 709, so its absolute error is what counts.
-f32 goes through f64, where one part is enough.
-"""
+pow = e**(y log|x|), with the logarithm and the product in two parts: y log|x| goes up to 709, so its absolute error
+is what counts. f32 goes through f64, where one part is enough."""
 from __future__ import annotations
 
 import math
@@ -84,7 +83,7 @@ def pow_(m: Arithmetic, x: Number, y: Number) -> Number:
 
 
 def hypot(m: Arithmetic, x: Number, y: Number) -> Number:
-    """sqrt(x**2 + y**2): f32 by way of f64, which holds the squares exactly; f64 scaled, and corrected by its residue."""
+    """sqrt(x**2 + y**2): f32 by way of f64, which holds the squares exactly; f64 scaled, with its residue put back."""
     infinite = (m.abs(x) == math.inf) | (m.abs(y) == math.inf)
     if m.single:
         a, b = m.convert(x, "f64"), m.convert(y, "f64")

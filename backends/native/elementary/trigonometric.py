@@ -1,8 +1,8 @@
 """sin, cos, tan.
 
-x = k pi/2 + r with |r| <= pi/4, by three parts of pi/2 and fma; what the reduction rounds off is kept. Arguments beyond 1e5 (f32)
-or 1e9 (f64) need more of pi than that: they take the rare path through the C library's double functions.
-"""
+x = k pi/2 + r with |r| <= pi/4, by three parts of pi/2 and fma; what the reduction rounds off is kept. Arguments
+beyond 1e5 (f32) or 1e9 (f64) need more of pi than that: they take the rare path through the C library's double
+functions."""
 from __future__ import annotations
 
 import math
