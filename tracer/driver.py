@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from ..backends.base import KernelCall
+from ..backends.library import library_calls
 from ..backends.lower import lower
 from ..backends.numba_source import python_source
 from ..ir.graph import Graph, Node
@@ -66,7 +67,8 @@ class Build:
         """The kernel calls of each node."""
         fused = self.fused
         with self._timed("lower"):
-            return lower(fused)
+            kernels = lower(fused)
+            return {**kernels, **library_calls(fused, kernels)}
 
     @functools.cached_property
     def executable(self) -> Executable:
