@@ -16,6 +16,7 @@ from ..ir.ops.constants import LITERAL_LIMIT
 from ..ir.types import BY_NUMPY
 from .options import Options
 from .rewrite import Pattern, Rewriter, RuleTable, number_of, rewrite, rules, same_number, trait
+from .sizes import known_sizes
 
 REDUCED_LIMIT = 1 << 16
 """Constants of one number are reduced up to this many elements."""
@@ -24,8 +25,7 @@ REDUCED_LIMIT = 1 << 16
 def known_array(b: Rewriter, value: Value) -> np.ndarray | None:
     """The elements of `value` when they are known and few."""
     node = b.producer.get(value)
-    small = all(isinstance(d, int) for d in value.shape) and value.type.size <= LITERAL_LIMIT
-    if node is None or not small:
+    if node is None or not known_sizes(value) or value.type.size > LITERAL_LIMIT:
         return None
     if value in b.numbers:
         return np.full(value.type.sizes, b.numbers[value], value.dtype.numpy)
@@ -75,7 +75,7 @@ def _small(b: Rewriter, node: Node) -> Value | None:
 
 def _reduction_of_number(b: Rewriter, node: Node) -> Value | None:
     (value,) = node.inputs
-    if value not in b.numbers or not all(isinstance(d, int) for d in value.shape) or value.type.size > REDUCED_LIMIT:
+    if value not in b.numbers or not known_sizes(value) or value.type.size > REDUCED_LIMIT:
         return None
     result = _evaluate(node, [np.broadcast_to(b.numbers[value], value.type.sizes)])
     if result is None or not result.size:

@@ -10,6 +10,7 @@ from ..ir.graph import Graph, Node, Value
 from ..ir.op import Trait
 from ..ir.ops import OPS
 from .options import Options
+from .sizes import bytes_of
 
 SMALL = 4096
 """Bytes that are always worth keeping instead of computing again."""
@@ -93,9 +94,9 @@ def _worthy(movable: Iterable[Node], invariants: Iterable[Value]) -> list[Node]:
 def _is_worth_it(node: Node, sources: Iterable[Value]) -> bool:
     if node.op.has(Trait.CONSTANT) or node.op.has(Trait.VIEW):
         return False
-    if not node.op.has(Trait.ELEMENTWISE) or node.output.type.nbytes <= SMALL:
+    if not node.op.has(Trait.ELEMENTWISE) or bytes_of(node.output) <= SMALL:
         return True
-    return node.output.type.nbytes <= sum(v.type.nbytes for v in sources)
+    return bytes_of(node.output) <= sum(bytes_of(v) for v in sources)
 
 
 def _with_sources(worthy: Iterable[Node], movable: dict[Node, None]) -> list[Node]:

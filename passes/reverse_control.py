@@ -20,6 +20,7 @@ from ..ir.op import Op, Trait
 from ..ir.ops import OPS
 from ..ir.types import TensorType, int64
 from .records import ReverseBuilder, active_keys, seed, steps_of
+from .sizes import bytes_of
 from .sparse_sums import add_cotangents
 
 Backpropagate = Callable[..., dict[Any, Handle]]
@@ -240,7 +241,7 @@ class LoopReverse:
     def _is_cheap(self, node: Node, needed: set[Value]) -> bool:
         """Whether running `node` again costs no more than storing its outputs."""
         if node.op.has(Trait.VIEW):
-            return node.inputs[0] in needed or node.inputs[0].type.nbytes <= node.output.type.nbytes
+            return node.inputs[0] in needed or bytes_of(node.inputs[0]) <= bytes_of(node.output)
         return all(v in self.free for v in node.outputs)
 
     def _stacks(self, steps: Iterable[ReverseStep]) -> dict[Value, Handle]:

@@ -8,6 +8,7 @@ from math import gcd
 from ..ir.graph import Node, Value
 from .boxes import box_of_window
 from .rewrite import Rewriter, op, rules, some
+from .sizes import known_sizes
 
 x, u, v = some("x"), some("u"), some("v")
 Run = tuple[int, int, int]
@@ -47,6 +48,8 @@ def slice_runs(b: Rewriter, x: Value, runs: Sequence[Run]) -> Value:
 
 def _slice_of_update(b: Rewriter, node: Node, update: Node) -> Value | None:
     """Reads what was written, or what was there before, when the slice has only the one or only the other."""
+    if not known_sizes(update.output):
+        return None
     target, written = update.inputs
     read, wrote = _runs(node, node.output.type.sizes), _runs(update, written.type.sizes)
     if any(_disjoint(r, w) for r, w in zip(read, wrote, strict=True)):
@@ -57,6 +60,8 @@ def _slice_of_update(b: Rewriter, node: Node, update: Node) -> Value | None:
 
 def _update_of_update(b: Rewriter, node: Node, inner: Node) -> Value | None:
     """A write over all of an earlier write undoes it."""
+    if not known_sizes(node.output):
+        return None
     target, written = node.inputs[1], inner.inputs[1]
     before, after = _runs(inner, written.type.sizes), _runs(node, target.type.sizes)
     covered = [_inside(old, new) for old, new in zip(before, after, strict=True)]
@@ -65,6 +70,8 @@ def _update_of_update(b: Rewriter, node: Node, inner: Node) -> Value | None:
 
 def _update_with_own_slice(node: Node, x: Value, part: Node) -> Value | None:
     """Writing back what was read at the same place changes nothing."""
+    if not known_sizes(x):
+        return None
     sizes = part.output.type.sizes
     return x if _runs(part, sizes) == _runs(node, sizes) else None
 
@@ -77,6 +84,8 @@ def _update_covers_all(node: Node, x: Value, u: Value) -> Value | None:
 
 def _starts(b: Rewriter, node: Node, first: int, sizes: Sequence[int]) -> tuple[int, ...] | None:
     """The start positions from input `first` on, when they are constants within range."""
+    if not known_sizes(node.inputs[0]):
+        return None
     starts = tuple(int(b.numbers[v]) for v in node.inputs[first:] if v in b.numbers)
     if len(starts) < len(sizes):
         return None
@@ -140,6 +149,8 @@ def _strided_update_twice(b: Rewriter, node: Node, inner: Node) -> Value | None:
 
 def _strided_box_update(b: Rewriter, node: Node, x: Value, u: Value) -> Value | None:
     """A write to a window that takes regular steps along the axes is a write to a slice."""
+    if not known_sizes(x, u):
+        return None
     box = box_of_window(x.type.sizes, u.type.sizes, node.attrs["strides"], node.attrs["offset"])
     if box is None:
         return None

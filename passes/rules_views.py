@@ -10,6 +10,7 @@ from ..ir.op import Trait
 from ..ir.ops import OPS
 from .boxes import box_of_window
 from .rewrite import Rewriter, op, rules, some, trait
+from .sizes import known_sizes
 
 x = some("x")
 
@@ -54,7 +55,9 @@ def _whole_slice(node: Node, x: Value) -> Value | None:
     return x if x.shape == node.output.shape else None
 
 
-def _slice_of_slice(b: Rewriter, node: Node, inner: Node, x: Value) -> Value:
+def _slice_of_slice(b: Rewriter, node: Node, inner: Node, x: Value) -> Value | None:
+    if not known_sizes(node.output):
+        return None
     starts, steps = [], []
     for a, s, start, step in zip(
         inner.attrs["starts"], inner.attrs["steps"], node.attrs["starts"], node.attrs["steps"], strict=True
@@ -98,6 +101,8 @@ def _strided_of_reshape(b: Rewriter, node: Node, x: Value) -> Value:
 
 def _strided_takes_all(b: Rewriter, node: Node, x: Value) -> Value | None:
     """A window over all elements in row-major order is a reshape."""
+    if not known_sizes(node.output, x):
+        return None
     shape = node.output.shape
     steps = list(accumulate([1, *reversed(shape[1:])], lambda a, n: a * n))[::-1] if shape else []
     plain = all(n == 1 or s == step for n, s, step in zip(shape, node.attrs["strides"], steps, strict=True))
@@ -106,6 +111,8 @@ def _strided_takes_all(b: Rewriter, node: Node, x: Value) -> Value | None:
 
 def _strided_box(b: Rewriter, node: Node, x: Value) -> Value | None:
     """A window that takes regular steps along the axes is a slice, permuted and reshaped."""
+    if not known_sizes(node.output, x):
+        return None
     shape, attrs = node.output.shape, node.attrs
     box = box_of_window(x.type.sizes, node.output.type.sizes, attrs["strides"], attrs["offset"])
     if box is None:
@@ -116,6 +123,8 @@ def _strided_box(b: Rewriter, node: Node, x: Value) -> Value | None:
 
 def _slice_of_concatenate(b: Rewriter, node: Node, joined: Node) -> Value | None:
     """A slice within one of the parts is a slice of that part."""
+    if not known_sizes(node.output, *joined.inputs):
+        return None
     dim, first, last = (
         joined.attrs["dim"],
         node.attrs["starts"][joined.attrs["dim"]],
@@ -136,6 +145,8 @@ def _slice_of_concatenate(b: Rewriter, node: Node, joined: Node) -> Value | None
 
 def _slice_of_pad(b: Rewriter, node: Node, padded: Node, x: Value) -> Value | None:
     """A slice that stays within what was padded reads only that; one outside reads only the padding."""
+    if not known_sizes(node.output, x):
+        return None
     starts = tuple(a - low for a, low in zip(node.attrs["starts"], padded.attrs["low"], strict=True))
     stops = tuple(a - low for a, low in zip(node.attrs["stops"], padded.attrs["low"], strict=True))
     if all(0 <= a and z <= n for a, z, n in zip(starts, stops, x.shape, strict=True)):
@@ -154,6 +165,8 @@ def _pad_of_pad(b: Rewriter, node: Node, inner: Node, x: Value) -> Value | None:
 
 def _join_of_slices(b: Rewriter, node: Node) -> Value | None:
     """Neighbouring slices of one value, joined again, are one slice."""
+    if not known_sizes(node.output):
+        return None
     dim = node.attrs["dim"]
     parts = [p for v in node.inputs if (p := b.producer.get(v)) is not None and p.op is OPS.slice]
     if len(parts) < len(node.inputs):

@@ -12,6 +12,7 @@ from ..ir.builder import Builder
 from ..ir.graph import Node, Value
 from ..ir.op import Op
 from ..ir.ops import OPS
+from .sizes import known_sizes
 
 LEAST = 64
 """Elements from which on it matters."""
@@ -37,7 +38,9 @@ def _producer(b: Builder, value: Value) -> Node | None:
 
 def _is_small(node: Node) -> bool:
     box = node.inputs[0] if node.op is OPS.pad else node.inputs[1]
-    return node.output.type.size >= LEAST and box.type.size * SHARE <= node.output.type.size
+    return (
+        known_sizes(node.output) and node.output.type.size >= LEAST and box.type.size * SHARE <= node.output.type.size
+    )
 
 
 def _writes_into_zeros(b: Builder, node: Node) -> bool:

@@ -9,7 +9,7 @@ from weft.ir.builder import Builder
 from weft.ir.errors import GradientError
 from weft.ir.graph import Location
 from weft.ir.samples import samples
-from weft.ir.types import TensorType, bool_, float32, float64, int64
+from weft.ir.types import Symbol, TensorType, bool_, float32, float64, int64
 from weft.passes.cse import CommonSubexpressions
 from weft.passes.dce import DeadCode
 from weft.passes.fold import emit_array
@@ -412,3 +412,23 @@ def test_the_notes_survive():
     graph = b.finish([b.mul(x, b.full_like(x, 1)), b.neg(b.neg(x))], {"writes": {0: 0}})
     optimized = optimize(graph, Options(verify=True))
     assert not optimized.nodes and optimized.notes == graph.notes and optimized.params == graph.params
+
+
+def test_symbolic_sizes_pass_through():
+    n = Symbol("n")
+    rows = TensorType((n, 3), float64)
+
+    def step(r, i, h, w, s):
+        return [r.add(r.mul(h, r.exp(r.add(w, r.full_like(w, 1.0)))), r.expand(r.sin(s), (n, 3)))]
+
+    def results(b, x, w, s):
+        (h,) = loop(b, 3, x, w, s, carried=1, step=step)
+        joined = b.concatenate(h, h, dim=1)
+        part = b.slice(
+            b.slice(joined, starts=(0, 1), stops=(n, 4), steps=(1, 1)), starts=(0, 0), stops=(n, 2), steps=(1, 1)
+        )
+        widest = b.amax(b.expand(h, (2, n, 3)), dims=(0,))
+        return [b.add(b.sum(part, dims=(0, 1)), b.sum(widest, dims=(0, 1)))]
+
+    graph = build(rows, rows, SCALAR, results=results)
+    assert "exp" in names(optimize(graph, Options(verify=True)))
