@@ -37,17 +37,6 @@ COPY_CHUNK = 1 << 16
 VECTOR_WEIGHT = 8
 """How many multiplications of a product of matrices take as long as one of a matrix with a vector, which waits for memory."""
 
-LIBRARY_WORK = 1 << 15
-"""Multiplications from which a product is better left to BLAS than to a generated loop."""
-
-
-def is_library_product(node: Node) -> bool:
-    """Whether `node` is a product that BLAS computes, and large enough that it should."""
-    if node.op is not OPS.dot_general or node.output.dtype not in (float32, float64):
-        return False
-    contracted = prod(node.inputs[0].shape[k] for k in node.attrs["lhs_contract"])
-    return node.output.type.size * contracted >= LIBRARY_WORK
-
 
 def library_calls(graph: Graph, taken: Iterable[Node] = ()) -> dict[Node, tuple[KernelCall, ...]]:
     """The calls of every floating-point product in `graph` and its regions that is not among `taken` (nodes with generated code), and of

@@ -6,11 +6,11 @@ import random
 import numpy as np
 import pytest
 
-from weft.backends.library import is_library_product, library_calls
+from weft.backends.library import library_calls
 from weft.ir.builder import Builder
 from weft.ir.interpret import interpret
 from weft.ir.ops import OPS
-from weft.ir.types import BY_NUMPY, TensorType, float32, float64, int64
+from weft.ir.types import BY_NUMPY, TensorType, float32, float64
 from weft.runtime.blas import pin
 from weft.runtime.check_plan import check_plan
 from weft.runtime.executable import Executable
@@ -142,10 +142,3 @@ def test_views_of_every_width(dtype):
     graph = b.finish([b.permute(b.slice(x, starts=(0, 1, 0), stops=(3, 4, 5), steps=(1, 2, 3)), dims=(2, 0, 1))])
     array = np.asarray(RNG.integers(0, 2, (3, 4, 5)), dtype)
     np.testing.assert_array_equal(run(graph, [array])[0][0], array[:, 1:4:2, ::3].transpose(2, 0, 1))
-
-
-def test_what_is_left_to_the_library():
-    """Floating-point products of some size; integers and small ones are generated loops."""
-    def node(n, dtype):
-        return product((n, n), (n, n), MATRIX, dtype).nodes[0]
-    assert is_library_product(node(64, float32)) and not is_library_product(node(4, float32)) and not is_library_product(node(64, int64))
