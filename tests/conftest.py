@@ -1,4 +1,4 @@
-"""What every test shares: a kernel cache of this run's own, and random programs that are the same in every run."""
+"""What every test shares: a kernel cache of this run's own, graphs verified after every pass, the same random programs in every run."""
 from __future__ import annotations
 
 import os
@@ -13,6 +13,8 @@ ROOT = Path(__file__).resolve().parent.parent
 if "WEFT_CACHE_DIR" not in os.environ:
     _cache = tempfile.TemporaryDirectory(prefix="weft-test-cache-")
     os.environ["WEFT_CACHE_DIR"] = _cache.name
+
+os.environ.setdefault("WEFT_VERIFY", "1")
 
 settings.register_profile("weft", deadline=None, derandomize=True, database=None)
 settings.load_profile("weft")

@@ -28,14 +28,17 @@ FILE = re.compile(r"`([\w.]+(?:/[\w.]+)*\.(?:py|md|toml|csv)|(?:\w+/)+)`")
 
 
 def run_blocks(path: Path) -> Iterator[tuple[int, int, str]]:
-    """(start, end, printed) for every text block; (start, end) is where its content stands in the page."""
-    page = path.read_text(encoding="utf-8")
+    """(start, end, printed) for every text block; (start, end) is where its content stands in the page.
+
+    The blocks are lines of one file, named after the page, so that locations in what they print do not move with the prose.
+    """
+    page, name, line = path.read_text(encoding="utf-8"), f"{path.stem}.py", 0
     module = sys.modules[path.stem] = types.ModuleType(path.stem)
     for block in BLOCK.finditer(page):
-        code = "\n" * page.count("\n", 0, block.start("code")) + block["code"]      # so that lines count as in the page
         printed = io.StringIO()
         with contextlib.redirect_stdout(printed):
-            exec(compile(code, path.name, "exec"), vars(module))
+            exec(compile("\n" * line + block["code"], name, "exec"), vars(module))
+        line += block["code"].count("\n")
         if block["output"] is not None:
             yield block.start("output"), block.end("output"), printed.getvalue()
 
