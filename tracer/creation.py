@@ -389,7 +389,7 @@ def linspace(start: Any, end: Any, steps: int, *, dtype: DType | None = None, de
     back = EMIT.sub(EMIT.full_like(place, steps - 1), place)
     left = EMIT.add(EMIT.full_like(place, start), EMIT.mul(place, EMIT.full_like(place, step)))
     right = EMIT.sub(EMIT.full_like(place, end), EMIT.mul(back, EMIT.full_like(place, step)))
-    return finished(EMIT.cast(EMIT.select(EMIT.lt(place, EMIT.full_like(place, steps // 2)), left, right), chosen), requires_grad)
+    return finished(EMIT.cast(EMIT.select(EMIT.lt(place, EMIT.full_like(place, max(steps // 2, 1))), left, right), chosen), requires_grad)
 
 
 def logspace(start: Any, end: Any, steps: int, base: float = 10.0, *, dtype: DType | None = None, device: Any = None,

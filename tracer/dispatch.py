@@ -13,7 +13,7 @@ import numpy as np
 from ..ir.emitter import Emitter
 from ..ir.errors import GradientError, TraceError
 from ..ir.graph import Graph
-from ..ir.op import GradientRule, Op
+from ..ir.op import GradientRule, Op, Trait
 from .location import error
 from .state import STATE
 from .tape import derived_edge, gradient_edge, rebase, record, tensor_requires_grad
@@ -48,7 +48,14 @@ def _evaluate(op: Op, inputs: Sequence[Tensor], attrs: Mapping[str, Any]) -> lis
         if t._array is None:
             raise t._no_memory()
     result = op.evaluate(*arrays, **attrs)
-    return [wrap(r) for r in result] if type(result) is tuple else [wrap(result)]
+    return [_dense(op, r) for r in result] if type(result) is tuple else [_dense(op, result)]
+
+
+def _dense(op: Op, array: Any) -> Tensor:
+    """A result as a tensor. As in torch, elementwise results keep their operands' layout, views alias, all others are contiguous."""
+    if array.flags.c_contiguous or op.has(Trait.ELEMENTWISE) or op.has(Trait.VIEW):
+        return wrap(array)
+    return wrap(np.ascontiguousarray(array))
 
 
 def apply_copy(op: Op, x: Tensor, attrs: Mapping[str, Any] = _NO_ATTRS) -> Tensor:

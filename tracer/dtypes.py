@@ -12,7 +12,7 @@ from .location import error
 TORCH_NAMES = {bool_: "Bool", uint8: "Byte", int8: "Char", int16: "Short", int32: "Int", int64: "Long", float32: "Float", float64: "Double"}
 """The names that torch's error messages use."""
 
-_PYTHON = {bool: bool_, int: int64}
+_PYTHON = {bool: bool_, int: int64, float: float64}
 _STRUCTURED = "dtypes are weft.float32, weft.float64, weft.int64, weft.int32, weft.int16, weft.int8, weft.uint8, weft.bool"
 
 
@@ -39,8 +39,6 @@ def as_dtype(dtype: Any) -> DType:
     """The DType that `dtype` names: a DType, Python's bool, int or float, or a NumPy dtype."""
     if type(dtype) is DType:
         return dtype
-    if dtype is float:
-        return _Default.dtype
     if dtype in _PYTHON:
         return _PYTHON[dtype]
     if isinstance(dtype, np.dtype) or isinstance(dtype, type) and issubclass(dtype, np.generic):

@@ -11,6 +11,7 @@ from ..ir.types import int64
 from .axes import axes, axis, count, sizes
 from .comparison import select_by
 from .dispatch import EMIT, apply, apply_copy, require_no_trace
+from .inplace import in_place
 from .location import error
 from .promotion import common_shape, named, result_type
 from .shape import expand, reshape, slice_step, unsqueeze
@@ -127,7 +128,6 @@ def meshgrid(*tensors: Any, indexing: str = "ij") -> tuple[Tensor, ...]:
     shape = tuple(count(v.shape) for v in vectors)
     grids = [expand(reshape(v, *[-1 if j == k else 1 for j in range(len(vectors))]), *shape) for k, v in enumerate(vectors)]
     if swap:
-        grids = [g.transpose(0, 1) for g in grids]  # type: ignore[attr-defined]
         grids[0], grids[1] = grids[1], grids[0]
     return tuple(grids)
 
@@ -324,3 +324,7 @@ def trace(input: Tensor) -> Tensor:
     return named(input.diagonal().sum(), "TraceBackward0")  # type: ignore[attr-defined]
 
 
+
+
+for _function in (tril, triu):
+    in_place(_function)

@@ -5,6 +5,8 @@ import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from ..ir.errors import DTypeError, IndexRangeError, ShapeError
 from ..ir.op import Op
 from ..ir.ops import OPS
@@ -14,6 +16,7 @@ from .axes import axes, axis, count
 from .comparison import eq, isnan, maximum, minimum, ne, select_by, truth
 from .dispatch import EMIT, apply
 from .dtypes import as_dtype, torch_name
+from .inplace import in_place
 from .location import error
 from .pointwise import exp, log, sqrt
 from .promotion import Operand, floating_type, is_recorded, named, wants_grad
@@ -43,6 +46,8 @@ def reduce(op: Op, x: Tensor, dims: tuple[int, ...], keepdim: bool = False, name
     """`op` over the axes `dims`, which stay with size 1 when `keepdim`."""
     if not is_recorded((x,)):
         result = wrap(op.evaluate(x._memory(), dims=dims))
+        if not result._memory().flags.c_contiguous:
+            result._array = np.ascontiguousarray(result._array)
         if keepdim:
             result._array = result._memory().reshape([1 if k in dims else n for k, n in enumerate(x.shape)])
         return result
@@ -352,6 +357,9 @@ def renorm(input: Tensor, p: float, dim: int, maxnorm: float) -> Tensor:
     size = _norm(input, float(p), tuple(k for k in range(input.ndim) if k != d), True)
     factor = select_by(size > maxnorm, div(maxnorm, add(size, 1e-7)), 1, input.dtype)  # type: ignore[operator]
     return named(mul(input, factor), "RenormBackward0")
+
+
+in_place(renorm)
 
 
 def check_same_shape(name: str, x: Tensor, y: Tensor) -> None:

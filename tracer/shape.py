@@ -1,12 +1,12 @@
 """Views: other shapes, orders and parts of the same memory. Each is a chain of the IR's view ops."""
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from ..ir.errors import IndexRangeError, ShapeError
+from ..ir.errors import GradientError, IndexRangeError, ShapeError, TraceError
 from ..ir.ops import OPS
 from ..ir.types import DType
 from .axes import axes, axis, count, infer_sizes, sizes
@@ -14,7 +14,9 @@ from .dispatch import apply_copy, link_view, view as view_step
 from .layout import contiguous_strides, view_strides
 from .location import error
 from .promotion import named, wants_grad
+from .slots import EPOCH
 from .state import STATE
+from .tape import tensor_requires_grad
 from .tensor import Step, Tensor, method, tensor_property, wrap
 
 
@@ -151,8 +153,18 @@ def squeeze(input: Tensor, dim: int | Sequence[int] | None = None) -> Tensor:
 def unsqueeze(input: Tensor, dim: int) -> Tensor:
     """With a new axis of size 1 before axis `dim`."""
     shape = list(input.shape)
-    shape.insert(axis(dim, len(shape) + 1), 1)
-    return chain(input, [reshape_step(shape)], "UnsqueezeBackward0")
+    d = axis(dim, len(shape) + 1)
+    shape.insert(d, 1)
+    return chain(input, [reshape_step(shape)], "UnsqueezeBackward0", _with_axis(input._array, d))
+
+
+def _with_axis(array: np.ndarray | None, d: int) -> np.ndarray | None:
+    """The memory with a new axis whose stride spans what follows it, as torch has it; None where NumPy's reshape gives just that."""
+    if array is None or array.flags.c_contiguous:
+        return None
+    strides = list(array.strides)
+    strides.insert(d, array.shape[d] * array.strides[d] if d < array.ndim else array.itemsize)
+    return np.lib.stride_tricks.as_strided(array, (*array.shape[:d], 1, *array.shape[d:]), strides)
 
 
 @method()
@@ -171,7 +183,10 @@ def expand(input: Tensor, *size: Any) -> Tensor:
         elif k >= lead and shape[k - lead] not in (1, n):
             raise error(ShapeError, f"The expanded size of the tensor ({n}) must match the existing size ({shape[k - lead]}) at non-singleton "
                         f"dimension {k}.  Target sizes: {list(sizes(size))}.  Tensor sizes: {list(shape)}")
-    return chain(input, [(OPS.broadcast, {"shape": tuple(wanted)})])
+    steps: list[Step] = [(OPS.broadcast, {"shape": tuple(wanted)})]
+    if lead and 1 in wanted[:lead]:  # so that an axis of size 1 has the stride that unsqueeze gives it
+        steps.insert(0, reshape_step((1,) * lead + shape))
+    return chain(input, steps, "ExpandBackward0")
 
 
 @method()
@@ -446,6 +461,10 @@ def as_strided(input: Tensor, size: Sequence[int], stride: Sequence[int], storag
     if not is_contiguous(base) or base.storage_offset() != 0:
         raise error(ShapeError, f"as_strided: the memory has shape {list(base.shape)} with strides {base.stride()}; only views of contiguous "
                     "memory can be re-strided: call .contiguous() first")
+    last = offset + sum((n - 1) * s for n, s in zip(size, stride, strict=True))
+    if offset < 0 or (0 not in size and last >= count(base.shape)):
+        raise error(IndexRangeError, f"as_strided: sizes {list(size)}, strides {list(stride)}, storage offset {offset} reach element {last} of a storage "
+                    f"of {count(base.shape)} elements")
     return chain(base, [(OPS.as_strided, {"shape": tuple(size), "strides": tuple(stride), "offset": offset})], "AsStridedBackward0")
 
 
@@ -532,3 +551,29 @@ def is_complex(input: Tensor) -> bool:
 def is_signed(self: Tensor) -> bool:
     """Whether the dtype has negative numbers."""
     return self.dtype.is_signed
+
+
+# ---- other geometry for the same tensor ----------------------------------------------------------------------------------
+
+def _turned(function: Callable[..., Tensor], name: str) -> None:
+    """Attaches the in-place form of a view function: the tensor itself takes the view's shape and strides."""
+
+    def method_(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        if STATE.trace is not None:
+            raise error(TraceError, f"{name} in a compiled function: write `x = x.{name[:-1]}(...)`")
+        if self._base is not None or tensor_requires_grad(self):
+            raise error(GradientError, f"{name}: a tensor that takes part in gradients, or a view, cannot change its shape in place: write "
+                        f"`x = x.{name[:-1]}(...)`")
+        storage = self._storage
+        self._array, self._storage_or_none = function(self, *args, **kwargs)._memory(), storage
+        EPOCH.bump()
+        return self
+
+    method_.__name__ = method_.__qualname__ = name
+    method_.__doc__ = f"Gives this tensor itself the shape of `{name[:-1]}`."
+    setattr(Tensor, name, method_)
+
+
+for _function, _name in ((t, "t_"), (transpose, "transpose_"), (swapaxes, "swapaxes_"), (swapdims, "swapdims_"), (squeeze, "squeeze_"),
+                         (unsqueeze, "unsqueeze_")):
+    _turned(_function, _name)

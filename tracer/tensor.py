@@ -14,6 +14,7 @@ import numpy as np
 from ..ir.errors import TraceError
 from ..ir.op import Op
 from ..ir.types import BY_NUMPY, DType, TensorType
+from .layout import contiguous_strides
 from .location import error
 from .slots import EPOCH, note_read
 from .state import STATE
@@ -110,11 +111,14 @@ class Tensor:
 
     def stride(self, dim: int | None = None) -> Any:
         """The distance in elements between neighbours along each axis, or along `dim`."""
-        if self._array is None:
+        array = self._array
+        if array is None:
             strides = self._strides
-        else:
-            width = self._array.itemsize
-            strides = tuple(s // width for s in self._array.strides)
+        elif array.size:
+            width = array.itemsize
+            strides = tuple(s // width for s in array.strides)
+        else:  # NumPy's are arbitrary
+            strides = contiguous_strides(array.shape)
         return strides if dim is None else strides[dim]
 
     def storage_offset(self) -> int:
