@@ -28,6 +28,7 @@ def float64_samples(op):
 
 DIFFERENTIABLE = [
     op for op in OPS if op.vjp is not NOT_DIFFERENTIABLE and any(float64_samples(op)) and not op.has(Trait.CONTROL)
+    and op is not OPS.stop_gradient     # its derivative is on purpose not that of its values
 ]
 
 

@@ -65,7 +65,10 @@ def trace_backward(trace: Trace, outputs: Sequence[Tensor], overwritten: Sequenc
     if refusal:
         return BackwardProgram(None, [e.position for e in edges.values()], frozenset(), refusal)
     cotangents = [trace.new_tensor(trace.builder.param(TensorType(tuple(t.shape), t.dtype), f"g{k}")) for k, t in enumerate(outputs)]
-    found = sweep(outputs, cotangents, list(edges), create_graph=False, retain_graph=True)
+    try:
+        found = sweep(outputs, cotangents, list(edges), create_graph=False, retain_graph=True)
+    except GradientError as failure:            # an error for whoever calls backward on the result, not for the call
+        return BackwardProgram(None, [e.position for e in edges.values()], frozenset(), str(failure))
     reached = [(edge, entry) for edge, entry in edges.items() if edge in found]
     results: list[Value] = [trace.read(found[edge]) for edge, _ in reached]
     graph = trace.graph(results)

@@ -36,7 +36,7 @@ def _copy(step: Any, loops: int) -> str:
     often = "" if loops == 0 else " in every iteration" if loops == 1 else f" in every iteration of {loops} nested loops"
     if isinstance(step, Copy):
         return f"  {step.target.nbytes} bytes of {step.target.value}{often}: {step.reason}"
-    return f"  {step.arguments[-1].nbytes} bytes of {step.arguments[-1].value}{often}: {step.note}"
+    return f"  {step.arguments[-1].nbytes} bytes of {step.arguments[-1].value}{often}: {step.code.note}"
 
 
 def _all_nodes(graph: Graph) -> list[Node]:

@@ -69,6 +69,8 @@ def translate(trace: Trace, edge: Edge | None) -> Edge | None:
     if edge is None or not isinstance(edge[0], Record) or isinstance(edge[0], LoopRecord):
         return edge
     entry, k = edge
+    if entry.freed:                     # the body called backward on it: that is what its reader must be told
+        return edge
     found = trace.captured_loop_of(entry.sequence)
     if found is None:
         return edge
