@@ -24,7 +24,7 @@ def packages(root) -> list[str]:
 @pytest.fixture(scope="module")
 def package_files(root, source_files) -> set[str]:
     """The files that a user must get, as paths under `weft/`."""
-    return {f"weft/{file.as_posix()}" for file in source_files} | {"weft/py.typed"}
+    return {f"weft/{file.as_posix()}" for file in source_files} | {"weft/py.typed", "weft/tracer/tensor_methods.pyi"}
 
 
 @pytest.fixture(scope="module")

@@ -22,7 +22,10 @@ from .storage import Storage
 
 if TYPE_CHECKING:
     from .tape import Edge
+    from .tensor_methods import Methods
     from .trace import Trace
+else:
+    Methods = object
 
 Step = tuple[Op, Mapping[str, Any]]
 """One view op with its attributes."""
@@ -42,7 +45,7 @@ class Size(tuple):
         return f"weft.Size({list(self)})"
 
 
-class Tensor:
+class Tensor(Methods):
     """A multi-dimensional array with torch's semantics. Make one with `weft.tensor`, `weft.zeros` and the like."""
 
     # Class-level defaults keep a new tensor as cheap as one attribute.
