@@ -15,6 +15,7 @@ from .fold import Fold
 from .invariant import InvariantMotion
 from .loops import RepeatedLoops
 from .options import Options
+from .reroll import RolledLoops
 from .simplify import Simplify
 
 
@@ -35,6 +36,7 @@ AfterPass = Callable[[str, Graph], None]
 CLEAN_UP: tuple[Pass, ...] = (Fold(), Simplify(), CommonSubexpressions(), DeadCode())
 
 PIPELINE: tuple[Pass, ...] = (
+    RolledLoops(),  # while peeled iterations still look like the others
     RepeatedLoops(),  # while the two copies of a differentiated loop still look alike
     DeadCode(),
     *CLEAN_UP,

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 from weft.ir import OPS, interpret, verify
-from weft.ir.builder import Builder
+from weft.ir.builder import Builder, inline
 from weft.ir.errors import GradientError
 from weft.ir.graph import Location
 from weft.ir.samples import samples
@@ -17,6 +17,7 @@ from weft.passes.invariant import InvariantMotion
 from weft.passes.loops import RepeatedLoops
 from weft.passes.options import Options
 from weft.passes.pipeline import PIPELINE, optimize
+from weft.passes.reroll import RolledLoops
 from weft.passes.reverse import backpropagate, gradient
 from weft.passes.rewrite import Rewriter, RuleTable
 
@@ -432,3 +433,71 @@ def test_symbolic_sizes_pass_through():
 
     graph = build(rows, rows, SCALAR, results=results)
     assert "exp" in names(optimize(graph, Options(verify=True)))
+
+
+# peeled iterations ---------------------------------------------------------------------------------------------------
+
+
+def peeled(
+    stop, first=lambda b, x, w, i: b.tanh(b.mul(x, b.add(w, b.expand(b.cast(i, float64), (3,))))), also=lambda b, y: []
+):
+    """An iteration with index 2, then a loop from 3 to `stop` with the same body, or to a param when that is None."""
+
+    def body(r, i, x, w):
+        new = r.tanh(r.mul(x, r.add(w, r.expand(r.cast(i, float64), (3,)))))
+        return [new, r.sin(x)]
+
+    def results(b, x, w, end):
+        y = first(b, x, w, b.index_scalar(2))
+        bounds = b.index_scalar(3), end if stop is None else b.index_scalar(stop)
+        region = build(INDEX, VECTOR, VECTOR, results=body)
+        return [*b.control(OPS.loop, (*bounds, y, w), {"carried": 1}, (region,)), *also(b, y)]
+
+    return build(VECTOR, VECTOR, INDEX, results=results)
+
+
+def test_a_peeled_iteration_is_rolled_back_into_its_loop():
+    rolled = DeadCode()(RolledLoops()(peeled(9), OFF), OFF)
+    assert names(rolled)[:3] == ["constant", "constant", "loop"] and rolled.nodes[1].attrs["value"] == 2
+    same_meaning(peeled(9), rolled)
+    assert RolledLoops()(rolled, OFF) is rolled
+
+
+def test_several_peeled_iterations_are_rolled_back():
+    def twice(b, x, w, i):
+        for index in (b.index_scalar(1), i):
+            x = b.tanh(b.mul(x, b.add(w, b.expand(b.cast(index, float64), (3,)))))
+        return x
+
+    rolled = DeadCode()(RolledLoops()(peeled(9, first=twice), OFF), OFF)
+    assert names(rolled)[:3] == ["constant", "constant", "loop"] and rolled.nodes[1].attrs["value"] == 1
+    same_meaning(peeled(9, first=twice), rolled)
+
+
+def test_rolling_back_before_a_runtime_count_keeps_the_iteration():
+    graph = build(VECTOR, VECTOR, INDEX, results=lambda b, *xs: inline(b, peeled(None), xs)[:1])
+    rolled = RolledLoops()(graph, OFF)
+    assert "maximum" in names(rolled)
+    for end in (-4, 2, 3, 4, 7):
+        arrays = [np.full(3, 0.5), np.full(3, 0.25), np.int64(end)]
+        np.testing.assert_array_equal(
+            interpret(DeadCode()(rolled, OFF), arrays)[0], interpret(DeadCode()(graph, OFF), arrays)[0]
+        )
+
+
+@pytest.mark.parametrize(
+    "graph",
+    [
+        peeled(9, also=lambda b, y: [b.exp(y)]),
+        peeled(9, also=lambda b, y: [y]),
+        peeled(
+            9, first=lambda b, x, w, i: b.tanh(b.mul(x, b.add(w, b.expand(b.cast(b.index_scalar(1), float64), (3,)))))
+        ),
+        peeled(9, first=lambda b, x, w, i: b.tanh(b.mul(x, b.add(x, b.expand(b.cast(i, float64), (3,)))))),
+        peeled(9, first=lambda b, x, w, i: b.sin(x)),
+        peeled(9, first=lambda b, x, w, i: x),
+        peeled(2),
+    ],
+)
+def test_what_is_no_peeled_iteration_stays(graph):
+    assert RolledLoops()(graph, OFF) is graph
