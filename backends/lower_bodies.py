@@ -9,7 +9,7 @@ from ..ir.graph import Graph, Node, Value
 from ..ir.index import Constant, Index, flatten
 from ..ir.loops import Buffer, Literal, Load, Role, Scalar, named
 from ..ir.ops import OPS
-from ..ir.schedule import Group, Scheduler, best_rows
+from ..ir.schedule import Group, Scheduler, best_rows, worth_sharing
 from ..ir.stages import Kind, Stage, StagePlan
 from ..ir.types import TensorType
 from .base import KernelCall
@@ -40,18 +40,8 @@ def lower_body(body: Graph, inputs: Sequence[Value], outputs: Sequence[Value]) -
         groups = Scheduler(plan, worth_sharing, unroll=False).run()
         if len(groups) == 1 and writer.write_split(groups[0]):
             return writer.calls()
-    writer.write_serial(Scheduler(plan, worth_nesting, unroll=True).run())
+    writer.write_serial(Scheduler(plan, worth_sharing, unroll=True).run())
     return writer.calls()
-
-
-def worth_sharing(group: Group, stage: Stage, rows: int) -> bool:
-    """Whether stages may share the rows of a kernel that is called in chunks."""
-    return True
-
-
-def worth_nesting(group: Group, stage: Stage, rows: int) -> bool:
-    """Whether stages may share a loop of a serial kernel."""
-    return True
 
 
 @dataclass

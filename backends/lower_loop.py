@@ -12,11 +12,11 @@ from ..ir.graph import Node, Value
 from ..ir.index import Constant, Variable
 from ..ir.loops import START, STOP, Buffer, Load, Local, Position, Role, Scalar
 from ..ir.ops import OPS
-from ..ir.schedule import UNROLLED_ELEMENTS, Group, Scheduler, is_unrolled
+from ..ir.schedule import UNROLLED_ELEMENTS, Group, Scheduler, is_unrolled, worth_sharing
 from ..ir.stages import Kind, Stage, StagePlan
 from ..ir.types import Symbol
 from .base import KernelCall
-from .lower_bodies import BodyWriter, is_update, worth_nesting
+from .lower_bodies import BodyWriter, is_update
 from .lower_nests import GroupWriter, Task
 from .lower_points import Place
 
@@ -66,7 +66,7 @@ class LoopWriter(BodyWriter):
 
     def write_loop(self) -> None:
         """The whole kernel."""
-        groups = Scheduler(self.plan, worth_nesting, unroll=True).run()
+        groups = Scheduler(self.plan, worth_sharing, unroll=True).run()
         self.extent = self.node.inputs[1]  # type: ignore[assignment]
         self.chunk = 1 << 40
         self.index = Variable(self.builder.name("iteration"), Symbol("iteration"))

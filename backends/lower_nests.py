@@ -24,6 +24,9 @@ from .lower_spaces import Loop, merged_loops, unit_of
 PART_BYTES = 1 << 15
 """A row of a value that later nests read again stands on the stack up to this size."""
 
+SHORT_LOOP = 256
+"""Loops of at most so many rounds are written in vectors: a compiler would unroll them first, and then not find the vectors again."""
+
 FOLD_LANES = {"add": "fold_add", "mul": "fold_mul", "maximum": "fold_maximum", "minimum": "fold_minimum", "logical_or": "fold_or",
               "logical_and": "fold_and"}
 """Joining word -> the word that joins the lanes of a vector."""
@@ -201,7 +204,7 @@ class GroupWriter:
             return
         nest.loops = merged_loops(self.builder, nest.sizes, self._expressions(nest, probes), probes)
         last = nest.loops[-1] if nest.loops else None
-        if last is None or last.size < LANES or not any(self._wants_lanes(p) for p in nest.parts):
+        if last is None or last.size < LANES or not (last.size <= SHORT_LOOP or any(self._wants_lanes(p) for p in nest.parts)):
             return
         report = self._report(nest, self._nest_indices(nest))
         nest.vector = report.can_be_vector(last.variable) and all(self._stores_evenly(p, nest, last.variable) for p in nest.parts)

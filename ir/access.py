@@ -33,6 +33,7 @@ class Access(Walker):
         positions: other index expressions that the element depends on.
         rigid: variables that can not stand for a vector of successive values.
         cost: the work, in additions.
+        once: the work on what no loop variable is behind, which is done once for all elements.
     """
 
     def __init__(self, stored: Container[Value], producers: Mapping[Value, Node]) -> None:
@@ -42,9 +43,18 @@ class Access(Walker):
         self.positions: dict[Index, None] = {}
         self.rigid: set[Variable] = set()
         self.cost = 0
+        self.once = 0
         self._known: dict[Point, Dependence] = {}
         self._behind: dict[Variable, Dependence] = {}
         self._clamps: dict[tuple[Index, int], Variable] = {}
+
+    def _work(self, cost: int, behind: Dependence) -> Dependence:
+        """Notes the work on an element; what is behind it."""
+        if behind:
+            self.cost += cost
+        else:
+            self.once += cost
+        return behind
 
     def is_stored(self, value: Value) -> bool:
         return value in self.stored
@@ -60,35 +70,31 @@ class Access(Walker):
 
     def read(self, value: Value, indices: Indices) -> Dependence:
         position = flatten(indices, value.type.sizes)
-        if Read(value, position) not in self.reads:
-            self.reads[Read(value, position)] = None
-            self.cost += 1
-        return self.behind(position)
+        if Read(value, position) in self.reads:
+            return self.behind(position)
+        self.reads[Read(value, position)] = None
+        return self._work(1, self.behind(position))
 
     def position(self, node: Node, index: Index) -> Dependence:
         self.positions[index] = None
-        self.cost += 1
-        return self.behind(index)
+        return self._work(1, self.behind(index))
 
     def table(self, node: Node, values: Sequence[Any], position: Index) -> Dependence:
         self.positions[position] = None
-        self.cost += len(values)
-        return self.behind(position)
+        return self._work(len(values), self.behind(position))
 
     def elementwise(self, node: Node, operands: Sequence[Dependence]) -> Dependence:
-        self.cost += op_cost(node.op)
-        return NOTHING.union(*operands)
+        return self._work(op_cost(node.op), NOTHING.union(*operands))
 
     def random(self, node: Node, state: tuple[Dependence, Dependence], position: Index) -> Dependence:
         self.positions[position] = None
-        self.cost += 3 * DEAR
         self.rigid |= self.behind(position)
-        return self.behind(position)
+        return self._work(3 * DEAR, self.behind(position))
 
     def clamped(self, index: Index, size: int) -> Index:
         if (index, size) not in self._clamps:
             self.positions[index] = None
-            self.cost += 2
+            self._work(2, self.behind(index))
             self.rigid |= self.behind(index)
             variable = self._clamps[index, size] = Variable(f"clamped{len(self._clamps)}", size)
             self._behind[variable] = self.behind(index)
@@ -98,13 +104,12 @@ class Access(Walker):
         result = inside | outside
         for bound in predicate.bounds:
             self.positions[bound.expression] = None
-            self.cost += 1
             result |= self.behind(bound.expression)
-        return result
+        return self._work(len(predicate.bounds), result)
 
     def data_index(self, node: Node, number: Dependence, size: int) -> Index:
         variable = Variable(f"data{len(self._behind)}", size)
-        self.cost += 1
+        self._work(1, number)
         self.rigid |= number
         self._behind[variable] = number
         return Constant(0) if size == 1 else variable

@@ -89,11 +89,11 @@ class Scheduler:
 
     Args:
         plan: the stages.
-        may_join: whether it pays that a stage joins a group; `count` is the number of rows.
+        may_join: whether it pays that a stage joins a group, (plan, group, stage) -> bool.
         unroll: whether tiny stages become straight-line code.
     """
 
-    def __init__(self, plan: StagePlan, may_join: Callable[[Group, Stage, int], bool], unroll: bool) -> None:
+    def __init__(self, plan: StagePlan, may_join: Callable[[StagePlan, Group, Stage], bool], unroll: bool) -> None:
         self.plan = plan
         self.may_join = may_join
         self.unroll = unroll
@@ -102,11 +102,24 @@ class Scheduler:
 
     def run(self) -> list[Group]:
         """The groups."""
-        for unit in self.plan.units:
+        for unit in self._tiny_first():
             number = self._place(unit)
             for value in unit.outputs:
                 self.group_of[value] = number
         return self.groups
+
+    def _tiny_first(self) -> list[Stage | Node]:
+        """The units in order, with unrolled ones as early as what they read allows."""
+        order: list[Stage | Node] = []
+        for unit in self.plan.units:
+            at = len(order)
+            if self.unroll and isinstance(unit, Stage) and is_unrolled(unit):
+                reads = {r.value for r in self.plan.access(unit).reads}
+                at = max((k + 1 for k, u in enumerate(order) if any(v in reads for v in u.outputs)), default=0)
+                while at < len(order) and isinstance(other := order[at], Stage) and is_unrolled(other):
+                    at += 1
+            order.insert(at, unit)
+        return order
 
     def _place(self, unit: Stage | Node) -> int:
         """The number of the group that takes `unit`."""
@@ -146,13 +159,14 @@ class Scheduler:
         if group.unrolled:
             group.stages.append(stage)
             return True
+        if not group.choices or not self.may_join(self.plan, group, stage):
+            return False
         inside = [r for r in access.reads if r.value in group.values()]
         kept = {}
         for rows in self._preferred(stage):
             others = group.choices.get(rows.count)
             if others is not None and rows.count not in kept and self._legal(group, others, stage, rows, inside):
                 kept[rows.count] = [*others, rows]
-        kept = {count: choice for count, choice in kept.items() if self.may_join(group, stage, count)}
         if not kept:
             return False
         group.stages.append(stage)
@@ -168,6 +182,19 @@ class Scheduler:
             if way.column or read.position // (read.value.type.size // rows.count) != row:
                 return False
         return True
+
+
+UNRELATED_COST = 20_000
+"""Stages of one shape that have nothing in common share a loop up to this cost, for the sake of a shorter kernel."""
+
+
+def worth_sharing(plan: StagePlan, group: Group, stage: Stage) -> bool:
+    """Whether it pays that `stage` shares the loop of `group`: it reads what the group computes or reads too."""
+    mine = {r.value for r in plan.access(stage).reads if r.value.type.size > 1}
+    theirs = {r.value for s in group.stages for r in plan.access(s).reads if r.value.type.size > 1} | group.values()
+    if mine & theirs:
+        return True
+    return plan.cost(stage) <= UNRELATED_COST and any(s.sizes == stage.sizes and s.kept == stage.kept for s in group.stages)
 
 
 def best_rows(plan: StagePlan, group: Group) -> tuple[int, list[Rows]]:

@@ -241,7 +241,8 @@ class StagePlan:
 
     def cost(self, stage: Stage) -> int:
         """The work of a stage."""
-        return stage.points * (self.access(stage).cost + stage.own_cost())
+        access = self.access(stage)
+        return stage.points * (access.cost + stage.own_cost()) + access.once
 
     def _choose(self) -> None:
         results = set(self.graph.results)
@@ -282,7 +283,7 @@ class StagePlan:
         assert isinstance(readers, dict)
         if any(not isinstance(r, Stage) or self._overwrites(r, node.output) for r in readers):
             return False
-        if cost == 0:
+        if cost == 0 or walk_cost(node) == 0:
             return True
         size = node.output.type.size
         if any(isinstance(r, Stage) and r.is_product and r.points > 2 * size for r in readers):

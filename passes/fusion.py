@@ -12,7 +12,7 @@ from math import prod
 from ..ir.graph import Graph, Node, Value
 from ..ir.op import Trait
 from ..ir.ops import OPS
-from ..ir.schedule import Group, Scheduler
+from ..ir.schedule import Group, Scheduler, worth_sharing
 from ..ir.stages import Kind, Stage, StagePlan, has_own_stage
 
 LIBRARY_WORK = 1 << 15
@@ -54,7 +54,7 @@ class _Fuser:
 
     def run(self) -> Graph:
         """The fused graph."""
-        kernels = self._kernels(Scheduler(self.plan, related, unroll=True).run())
+        kernels = self._kernels(Scheduler(self.plan, worth_sharing, unroll=True).run())
         nodes = [self._fused_control(k.node) if k.node is not None else self._fusion(k.stages, kernels) for k in kernels]
         return Graph(self.graph.name, self.graph.params, tuple(nodes), self.graph.results, self.graph.notes)
 
@@ -185,18 +185,13 @@ def is_update(stage: Stage) -> bool:
     return stage.kind in (Kind.UPDATE, Kind.SCATTER)
 
 
-def related(group: Group, stage: Stage, rows: int) -> bool:
-    """Whether it pays that `stage` shares the rows of `group`: it reads what the group computes or reads."""
-    return True
-
-
 # Small loops -------------------------------------------------------------------------------------------------------------------
 
 
 def is_small_loop(node: Node) -> bool:
     """Whether a loop becomes one kernel with all its iterations."""
     body = node.regions[0]
-    if not body.nodes or any(is_external(n) or n.op is OPS.sort for n in body.nodes):
+    if not body.nodes or any(is_external(n) for n in body.nodes):
         return False
     plan = StagePlan(body)
     stages = [u for u in plan.units if isinstance(u, Stage)]
