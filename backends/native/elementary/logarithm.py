@@ -114,7 +114,10 @@ def log1p(m: Arithmetic, x: Number) -> Number:
 
 
 def logaddexp(m: Arithmetic, x: Number, y: Number) -> Number:
-    """log(e**x + e**y)."""
+    """log(e**x + e**y); f32 by way of f64, for a result near zero cancels."""
+    if m.single:
+        wide = m.within("f64")
+        return m.convert(logaddexp(wide, m.convert(x, "f64"), m.convert(y, "f64")), "f32")
     larger, smaller = m.select(x > y, x, y), m.select(x > y, y, x)
     result = larger + log1p(m, exp(m, smaller - larger))
     result = m.select(x == y, x + math.log(2.0), result)
