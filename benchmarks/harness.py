@@ -26,6 +26,7 @@ from typing import Any
 import numpy as np
 
 SAMPLES, SAMPLE_SECONDS = 7, 0.02
+BEGIN, END = "<!-- measured -->", "<!-- end of measured -->"
 PAUSE = 0.3
 """Between two processes' turns, so that threads of the last one have gone to sleep."""
 
@@ -72,6 +73,26 @@ class Timing:
     def best(self) -> float:
         """Seconds a step: the least median."""
         return min(self.medians)
+
+
+@dataclass(frozen=True)
+class Goal:
+    """`peer` takes at most `most` times what `of` takes in the same run; `most` seconds when there is no `of`."""
+
+    case: str
+    peer: str
+    most: float
+    of: str = ""
+
+    def row(self, results: Mapping[str, Mapping[str, Timing]]) -> str:
+        """A line of the table of goals, "" when one of the two was not measured."""
+        timings = results.get(self.case, {})
+        measured = [timings[name] for name in (self.peer, self.of) if name in timings and timings[name].medians]
+        if len(measured) < 1 + bool(self.of):
+            return ""
+        figure = measured[0].best / (measured[1].best if self.of else 1.0)
+        wanted, found = (f"{self.most:.3g} x {self.of}", f"{figure:.3g} x") if self.of else (text_of(self.most), text_of(figure))
+        return f"| {self.case}: {self.peer} | {wanted} | {found} | {'yes' if figure <= self.most else 'no'} |"
 
 
 # The measuring process -------------------------------------------------------------------------------------------------------
@@ -199,7 +220,7 @@ def table(case: Case, timings: Mapping[str, Timing]) -> str:
 
 
 def machine() -> str:
-    """The machine and the versions, in a line each."""
+    """The machine and the versions."""
     model = platform.processor() or platform.machine()
     with contextlib.suppress(OSError):
         lines = Path("/proc/cpuinfo").read_text().splitlines()
@@ -212,25 +233,39 @@ def machine() -> str:
     return f"{model}, {cores} cores, {platform.system()}; Python {platform.python_version()}, {', '.join(versions)}"
 
 
-def main(modules: Sequence[str], arguments: Sequence[str] | None = None) -> None:
-    """The command line: measures the cases of `modules` and prints their tables."""
+def replace_section(page: Path, text: str) -> None:
+    """Puts `text` between the two markers of a page."""
+    before, rest = page.read_text(encoding="utf-8").split(BEGIN)
+    page.write_text(f"{before}{BEGIN}\n{text}{END}{rest.split(END)[1]}", encoding="utf-8")
+
+
+def main(modules: Sequence[str], goals: Sequence[Goal], arguments: Sequence[str] | None = None) -> None:
+    """The command line: measures the cases of `modules` and prints their tables and the goals."""
     parser = argparse.ArgumentParser(description="weft beside its peers")
     parser.add_argument("--case", action="append", default=[], help="only this case (may be repeated)")
     parser.add_argument("--peer", action="append", default=[], help="only this peer (may be repeated)")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--json", type=Path, help="also write all medians there")
+    parser.add_argument("--page", type=Path, help="also put the tables between the markers of this page")
     options = parser.parse_args(arguments)
-    print(f"{machine()}\n{options.rounds} rounds, the least of their medians\n", flush=True)
-    results = {}
+    sections = [f"{time.strftime('%Y-%m-%d')}, {machine()}. {options.rounds} rounds, the least of their medians.\n"]
+    print(sections[0], flush=True)
+    results: dict[str, dict[str, Timing]] = {}
     for module in modules:
         for case in importlib.import_module(module).CASES:
             if options.case and case.name not in options.case:
                 continue
-            timings = measure(module, case, options.peer, options.rounds)
-            print(table(case, timings), flush=True)
-            results[case.name] = {name: vars(t) for name, t in timings.items()}
+            results[case.name] = measure(module, case, options.peer, options.rounds)
+            sections.append(table(case, results[case.name]))
+            print(sections[-1], flush=True)
+    rows = [row for goal in goals if (row := goal.row(results))]
+    sections.append("\n".join(["### Goals", "", "| what | at most | measured | reached |", "| --- | --- | --- | --- |", *rows]) + "\n")
+    print(sections[-1])
     if options.json:
-        options.json.write_text(json.dumps({"machine": machine(), "results": results}, indent=1))
+        plain = {name: {peer: vars(t) for peer, t in timings.items()} for name, timings in results.items()}
+        options.json.write_text(json.dumps({"machine": machine(), "results": plain}, indent=1))
+    if options.page:
+        replace_section(options.page, "\n".join(sections))
 
 
 if __name__ == "__main__" and sys.argv[1:2] == ["--worker"]:
