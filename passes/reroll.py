@@ -34,31 +34,30 @@ class RolledLoops:
             if any(a is not z for a, z in zip(regions, node.regions, strict=True)):
                 node = replace(node, regions=regions)
             b.copy(node)
-            while b.nodes[-1].op is OPS.loop and _roll(b):
-                pass
+            if node.op is OPS.loop:
+                dead: set[Node] = set()
+                while _roll(b, dead):
+                    pass
         return b.done()
 
 
-def _roll(b: Rebuilder) -> bool:
-    """Lets the loop that `b` emitted last take in the iteration before it; whether there is one."""
+def _roll(b: Rebuilder, dead: set[Node]) -> bool:
+    """Lets the loop emitted last take in the iteration before it, whose nodes are then `dead`; whether it did."""
     loop = b.nodes.pop()
     start, stop = (b.constant_value(v) for v in loop.inputs[:2])
-    iteration = Iteration(b, loop, int(start)) if start is not None else None
-    if (
-        iteration is None
-        or (stop is not None and stop < start)
-        or not iteration.found()
-        or iteration.is_read_elsewhere()
-    ):
+    iteration = Iteration(b, loop, int(start)) if start is not None and (stop is None or stop >= start) else None
+    if iteration is None or not iteration.found() or iteration.is_read_elsewhere(dead):
         b.nodes.append(loop)
         return False
+    dead |= iteration.peeled
     b.loc = loop.loc
-    bounds = b.index_scalar(int(start) - 1), loop.inputs[1]
+    last = loop.inputs[1]
     if stop is None:  # runs at least once, as the peeled iteration did
-        bounds = bounds[0], b.maximum(loop.inputs[1], loop.inputs[0])
-    initial = [iteration.before.get(slot) for slot in iteration.slots]
-    unread = [b.full(s.shape, 0, s.dtype) if v is None else v for s, v in zip(iteration.slots, initial, strict=True)]
-    b.append(replace(loop, inputs=(*bounds, *unread, *loop.inputs[2 + len(unread) :])))
+        last = b.maximum(loop.inputs[1], loop.inputs[0])
+    before = iteration.before
+    initial = [before[s] if s in before else b.full(s.shape, 0, s.dtype) for s in iteration.slots]
+    first = b.index_scalar(iteration.start - 1)
+    b.append(replace(loop, inputs=(first, last, *initial, *loop.inputs[2 + len(initial) :])))
     b.loc = None
     return True
 
@@ -116,13 +115,14 @@ class Iteration:
         self.peeled.add(other)
         return all(self._bind(v, w) for v, w in zip(node.inputs, other.inputs, strict=True))
 
-    def is_read_elsewhere(self) -> bool:
-        """Whether more than the loop and the iteration itself reads what the iteration computes."""
+    def is_read_elsewhere(self, dead: set[Node]) -> bool:
+        """Whether what the iteration computes is read by more than the loop, itself and `dead` nodes."""
         mine = {v for node in self.peeled if not _is_free(node) for v in node.outputs}
         read = set(self.loop.inputs[2 + len(self.slots) :]) | {self.b.new(v) for v in self.b.graph.results}
         for node in self.b.graph.nodes:
             first = self.b.new(node.outputs[0])
-            if first is not self.loop.outputs[0] and self.outside.get(first) not in self.peeled:
+            producer = self.outside.get(first)
+            if first is not self.loop.outputs[0] and producer not in self.peeled and producer not in dead:
                 read.update(map(self.b.new, node.inputs))
         return not mine.isdisjoint(read)
 
