@@ -74,7 +74,8 @@ def div(input: Operand, other: Operand, *, rounding_mode: str | None = None) -> 
     """input / other, elementwise: true division, or rounded down (`"floor"`) or toward zero (`"trunc"`)."""
     input, other = operand("div", input), operand("div", other)
     if rounding_mode is None:
-        return elementwise(OPS.div, "div", (input, other), floating_type(input, other))
+        result = elementwise(OPS.div, "div", (input, other), floating_type(input, other))
+        return result if isinstance(input, Tensor) else named(result, "MulBackward0")  # torch's name for number / tensor
     if rounding_mode == "floor":
         return floor_divide(input, other)
     if rounding_mode == "trunc":

@@ -12,11 +12,11 @@ from ..ir.ops import OPS
 from ..ir.types import DType, bool_, float64, int64
 from .axes import check_sizes, sizes
 from .device import as_device
-from .dispatch import EMIT, apply, apply_copy
+from .dispatch import EMIT, apply, apply_copy, check_writable
 from .dtypes import as_dtype, dtype_of_numpy, get_default_dtype
-from .inplace import in_place
+from .inplace import assign
 from .location import error
-from .promotion import NUMBERS, Operand, as_tensor_of, number, operand, tensor_over, weak_dtype
+from .promotion import NUMBERS, Operand, as_tensor_of, is_recorded, number, operand, tensor_over, weak_dtype
 from .scalars import RuntimeScalar
 from .shape import chain, permute_step
 from .state import STATE
@@ -435,13 +435,22 @@ def fill(input: Tensor, value: Operand) -> Tensor:
     return EMIT.expand(as_tensor_of(operand("fill", value), input.dtype), tuple(input.shape))
 
 
-in_place(fill)
+@method()
+def fill_(self: Tensor, value: Operand) -> Tensor:
+    """Sets every element to `value`."""
+    array = self._array
+    if array is None or type(value) not in NUMBERS or self._frozen or is_recorded((self,)):
+        return assign(self, fill(self, value), "fill_")
+    check_writable(self, "fill_")
+    array.fill(number(value, self.dtype))
+    self._storage.version += 1
+    return self
 
 
 @method()
 def zero_(self: Tensor) -> Tensor:
     """Sets every element to 0."""
-    return self.fill_(0)  # type: ignore[attr-defined]
+    return fill_(self, 0)
 
 
 @method()

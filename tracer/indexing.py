@@ -240,6 +240,10 @@ def getitem(self: Tensor, key: Any) -> Tensor:
             return _plain_int(self, array, key)
         if type(key) is slice and key.step is None:
             return _plain_slice(self, array, key)
+        if type(key) is tuple:
+            result = _plain_tuple(self, array, key)
+            if result is not None:
+                return result
     index = take_apart(self, key)
     steps = index.view_steps()
     name = "SelectBackward0" if index.named_select else "" if steps and steps[-1][0] is OPS.slice else "UnsqueezeBackward0"
@@ -275,6 +279,32 @@ def _plain_slice(x: Tensor, array: np.ndarray, key: slice) -> Tensor:
     zeros = (0,) * (len(shape) - 1)
     steps = ((OPS.slice, {"starts": (start, *zeros), "stops": (stop, *shape[1:]), "steps": (1,) * len(shape)}),)
     return _plain_view(x, array[start:stop], steps)
+
+
+def _plain_tuple(x: Tensor, array: np.ndarray, key: tuple) -> Tensor | None:
+    """The view of several ints and slices; None for what takes the long way."""
+    shape, rank = array.shape, array.ndim
+    if len(key) > rank:
+        return None
+    starts, stops, steps, kept = [0] * rank, list(shape), [1] * rank, []
+    for k, item in enumerate(key):
+        n = shape[k]
+        if type(item) is int:
+            if not -n <= item < n:
+                return None
+            starts[k] = item + n if item < 0 else item
+            stops[k] = starts[k] + 1
+        elif type(item) is slice and (item.step is None or (type(item.step) is int and item.step > 0)):
+            start, stop, step = item.indices(n)
+            starts[k], stops[k], steps[k] = start, max(start, stop), step
+            kept.append(-((start - stops[k]) // step))
+        else:
+            return None
+    chain_: tuple[Step, ...] = ((OPS.slice, {"starts": tuple(starts), "stops": tuple(stops), "steps": tuple(steps)}),)
+    rest = shape[len(key):]
+    if len(kept) < len(key):
+        chain_ += ((OPS.reshape, {"shape": (*kept, *rest)}),)
+    return _plain_view(x, array[(*key, ...)], chain_)
 
 
 def _plain_view(x: Tensor, array: np.ndarray, steps: tuple[Step, ...]) -> Tensor:
@@ -333,6 +363,8 @@ def _gather(x: Tensor, shape: Sequence[int], tensors: dict[int, Tensor]) -> Tens
 
 def setitem(self: Tensor, key: Any, value: Any) -> None:
     """`x[key] = value`: writes into the memory of `x`; the value broadcasts to what the key selects."""
+    if _written_plainly(self, key, value):
+        return
     value = operand("setitem", value if not isinstance(value, (list, tuple)) else make_tensor(value))
     index = take_apart(self, key)
     steps = index.view_steps()
@@ -346,6 +378,31 @@ def setitem(self: Tensor, key: Any, value: Any) -> None:
         return
     new = _updated(view, index, value)
     write(view, new, "setitem")
+
+
+def _written_plainly(x: Tensor, key: Any, value: Any) -> bool:
+    """The short way for a number or a plain tensor written through ints and slices; False when the long way must be taken."""
+    array = x._array
+    if array is None or not array.ndim or not array.flags.c_contiguous or not _plain(x, value):
+        return False
+    for item in key if type(key) is tuple else (key,):
+        if type(item) is not int and (type(item) is not slice or item.step is not None):
+            return False
+    kind = type(value)
+    if kind is float and array.dtype.kind == "f":
+        source = value
+    elif isinstance(value, Tensor) and value._array is not None and value._array.dtype is array.dtype:
+        source = value._array
+    else:
+        return False
+    if STATE.grad_enabled:
+        check_writable(x, "setitem")
+    try:
+        array[key] = source
+    except (IndexError, ValueError):  # the long way explains
+        return False
+    x._storage.version += 1
+    return True
 
 
 def _plain(view: Tensor, value: Any) -> bool:

@@ -226,7 +226,7 @@ def roll(input: Tensor, shifts: int | Sequence[int], dims: int | Sequence[int] |
     if dims is None:
         if not isinstance(shifts, int) and len(shifts) != 1:
             raise error(ShapeError, "roll: shifts and dimensions must align: give `dims`")
-        return EMIT.view_as(roll(reshape(input, -1), shifts, 0), tuple(input.shape))
+        return named(EMIT.view_as(roll(reshape(input, -1), shifts, 0), tuple(input.shape)), "RollBackward0")
     steps = [shifts] if isinstance(shifts, int) else list(shifts)
     along = [dims] if isinstance(dims, int) else list(dims)
     if len(steps) != len(along):

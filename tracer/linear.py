@@ -128,6 +128,9 @@ def matmul(input: Tensor, other: Tensor) -> Tensor:
     for t in (input, other):
         if not isinstance(t, Tensor):
             raise error(DTypeError, f"matmul: both operands must be tensors, got {type(t).__name__}")
+    plain = _plain_product(input, other)
+    if plain is not None:
+        return plain
     ranks = input.ndim, other.ndim
     if 0 in ranks:
         raise error(ShapeError, f"matmul: both arguments to matmul need to be at least 1D, but they are {ranks[0]}D and {ranks[1]}D")
@@ -142,6 +145,19 @@ def matmul(input: Tensor, other: Tensor) -> Tensor:
         _check("matmul", input, other, (1, 2), (0, 0))
         return named(dot_general(input, other, _VECTOR_LEFT), "SqueezeBackward4")
     return _batched(input, other)
+
+
+def _plain_product(x: Tensor, y: Tensor) -> Tensor | None:
+    """The short way for two plain matrices of one floating dtype; None when the long way must be taken."""
+    a, b = x._array, y._array
+    if a is None or b is None or a.ndim != 2 or b.ndim != 2 or a.dtype is not b.dtype or STATE.trace is not None:
+        return None
+    if STATE.grad_enabled and (x._requires_grad or y._requires_grad or (x._base is not None and tensor_requires_grad(x))
+                               or (y._base is not None and tensor_requires_grad(y))):
+        return None
+    if a.shape[1] != b.shape[0] or not (a.dtype is _F32 or a.dtype is _F64):
+        return None
+    return wrap(OPS.dot_general.evaluate(a, b, **_MATRIX))
 
 
 def _batched(x: Tensor, y: Tensor) -> Tensor:
@@ -354,18 +370,10 @@ def _stretched(x: Tensor, left: str, y: Tensor, right: str, c: str) -> tuple[Ten
 # ---- operators and in-place forms ----------------------------------------------------------------------------------------------
 
 def _matmul_operator(self: Tensor, other: Any) -> Any:
-    """`self @ other`; two plain matrices of one floating dtype go the short way."""
-    if not isinstance(other, Tensor):
-        return matmul(self, _from_numpy(other)) if isinstance(other, np.ndarray) else NotImplemented
-    x, y = self._array, other._array
-    if x is None or y is None or x.ndim != 2 or y.ndim != 2 or x.dtype is not y.dtype or STATE.trace is not None:
+    """`self @ other`."""
+    if isinstance(other, Tensor):
         return matmul(self, other)
-    if STATE.grad_enabled and (self._requires_grad or other._requires_grad or (self._base is not None and tensor_requires_grad(self))
-                               or (other._base is not None and tensor_requires_grad(other))):
-        return matmul(self, other)
-    if x.shape[1] != y.shape[0] or not (x.dtype is _F32 or x.dtype is _F64):
-        return matmul(self, other)
-    return wrap(OPS.dot_general.evaluate(x, y, **_MATRIX))
+    return matmul(self, _from_numpy(other)) if isinstance(other, np.ndarray) else NotImplemented
 
 
 def _from_numpy(array: np.ndarray) -> Tensor:

@@ -209,7 +209,7 @@ def _median(input: Tensor, dim: int | None, keepdim: bool, skip_nan: bool) -> An
         x = reshape(input, -1)
         if x.shape[0] == 0:
             raise error(IndexRangeError, "median() has no value for a tensor without elements")
-        return named(_median(x, 0, False, skip_nan).values, "MedianBackward0")
+        return named(_median(x, 0, False, skip_nan).values, "NanmedianBackward0" if skip_nan else "MedianBackward0")
     d = axis(dim, input.ndim)
     if input.ndim == 0:
         return SortResult(input.clone(), EMIT.full((), 0, int64))  # type: ignore[attr-defined]
@@ -225,7 +225,7 @@ def _median(input: Tensor, dim: int | None, keepdim: bool, skip_nan: bool) -> An
     if not keepdim:
         shape = (*input.shape[:d], *input.shape[d + 1:])
         found, places = EMIT.view_as(found, shape), EMIT.view_as(places, shape)
-    return SortResult(named(found, "MedianBackward1"), places)
+    return SortResult(named(found, "NanmedianBackward1" if skip_nan else "MedianBackward1"), places)
 
 
 @method()
@@ -243,7 +243,7 @@ def mode(input: Tensor, dim: int = -1, keepdim: bool = False) -> SortResult:
     if not keepdim:
         shape = (*input.shape[:d], *input.shape[d + 1:])
         values, indices = EMIT.view_as(values, shape), EMIT.view_as(indices, shape)
-    return SortResult(values, indices)
+    return SortResult(named(values, "ModeBackward0"), indices)
 
 
 def _highest(dtype: DType) -> float | int | bool:

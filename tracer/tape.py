@@ -7,6 +7,7 @@ op's vjp rule reads, which is found out once per op by running the rules on a pr
 from __future__ import annotations
 
 import itertools
+import weakref
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -43,6 +44,17 @@ class Saved:
     """A value that a vjp rule reads: an alias of the tensor, and the version that its storage had."""
 
     __slots__ = ("tensor", "version", "storage")
+
+    def own(self) -> None:
+        """Copies the value, before an operation that saved its own target overwrites it."""
+        old = self.tensor
+        new = Tensor()
+        if STATE.trace is not None:
+            new = STATE.trace.new_tensor(STATE.trace.read(old))
+        else:
+            new._array = old._memory().copy()
+        new._edge, new._requires_grad, new._accumulator = old._edge, old._requires_grad, old._accumulator
+        self.tensor, self.storage, self.version = new, new._storage, 0
 
     def __init__(self, tensor: Tensor, keep_edge: bool) -> None:
         alias = alias_of(tensor)
@@ -151,7 +163,7 @@ class _Unpacked(Sequence):
 
 
 class Accumulate:
-    """The end of the tape at a leaf: what arrives here is added to the leaf's `.grad`."""
+    """The end of the tape at a leaf: what arrives here is added to the leaf's `.grad`. Records own it, the leaf does not."""
 
     __slots__ = ("leaf", "name", "__weakref__")
 
@@ -164,12 +176,12 @@ class Accumulate:
 
 # ---- which values a rule reads -------------------------------------------------------------------------------------------
 
-_reads: dict[tuple[Op, int, int], tuple[frozenset[int], frozenset[int]]] = {}
+_reads: dict[tuple[Op, int, int, Any], tuple[frozenset[int], frozenset[int]]] = {}
 
 
 def values_read(op: Op, i: int, inputs: Sequence[TensorType], attrs: Mapping[str, Any]) -> tuple[frozenset[int], frozenset[int]]:
-    """The inputs and the outputs whose values the rule of input `i` reads: found by running it on a probe, once per op."""
-    key = (op, i, len(inputs))
+    """The inputs and the outputs whose values the rule of input `i` reads: found by running it on a probe, once per op (and mode)."""
+    key = (op, i, len(inputs), attrs.get("mode"))
     known = _reads.get(key)
     if known is None:
         known = _reads[key] = _probe(op, i, inputs, attrs)
@@ -195,7 +207,7 @@ def _probe(op: Op, i: int, inputs: Sequence[TensorType], attrs: Mapping[str, Any
 def tensor_requires_grad(tensor: Tensor) -> bool:
     """Whether gradients flow to this tensor; a view follows its base."""
     if tensor._base is not None and tensor._storage.version != tensor._edge_version:
-        return tensor._current_edge() is not None
+        tensor._current_edge()
     return tensor._requires_grad
 
 
@@ -208,10 +220,13 @@ def gradient_edge(tensor: Tensor) -> Edge | None:
 
 
 def accumulator_of(leaf: Tensor) -> Accumulate:
-    """The one accumulator of a leaf."""
-    if leaf._accumulator is None:
-        leaf._accumulator = Accumulate(leaf)
-    return leaf._accumulator
+    """The one accumulator of a leaf, for as long as a record needs it."""
+    known = leaf._accumulator
+    accumulator = None if known is None else known()
+    if accumulator is None:
+        accumulator = Accumulate(leaf)
+        leaf._accumulator = weakref.ref(accumulator)
+    return accumulator
 
 
 def record(op: Op, inputs: Sequence[Tensor], attrs: Mapping[str, Any], outputs: Sequence[Tensor], regions: tuple[Graph, ...] = ()) -> None:
@@ -255,6 +270,20 @@ def _save(entry: Record, inputs: Sequence[Tensor], outputs: Sequence[Tensor]) ->
 
 # ---- views and writes ----------------------------------------------------------------------------------------------------
 
+def preserve(value: Tensor, target: Tensor, since: int) -> None:
+    """Before `value` is written into `target`: the records made since then that saved the target keep a copy of what it held.
+
+    So `y.mul_(x)` may read the old `y` in its derivative; torch does the same for the first operand of its in-place operations.
+    """
+    storage, waiting = target._storage, [value._edge]
+    while waiting:
+        edge = waiting.pop()
+        if edge is None or not isinstance(edge[0], Record) or edge[0].sequence < since:
+            continue
+        for saved in edge[0].saved_inputs or ():
+            if isinstance(saved, Saved) and saved.storage is storage and saved.version == storage.version:
+                saved.own()
+        waiting += edge[0].edges
 
 
 def derived_edge(tensor: Tensor) -> Edge | None:
@@ -270,9 +299,10 @@ def derived_edge(tensor: Tensor) -> Edge | None:
 
 def _rederive(tensor: Tensor, base: Tensor) -> None:
     edge = gradient_edge(base)
-    tensor._edge, tensor._requires_grad = None, False
     if edge is None:
-        return
+        if tensor._edge is not None:
+            tensor._edge, tensor._requires_grad = None, False
+        return                                      # a view of a plain tensor may be a leaf that requires grad
     types = [base.type_]
     for op, attrs in tensor._steps:
         types.append(op.output_types([types[-1]], attrs)[0])
@@ -305,6 +335,32 @@ def rebase(view: Tensor, edge: Edge | None) -> None:
     base._edge, base._requires_grad = edge, edge is not None
 
 
+def move_retained(tensor: Tensor, old: Edge | None) -> None:
+    """After a write: `retain_grad` of a tensor is about the value that it holds now."""
+    if not tensor._retains_grad or old is None or old == tensor._edge:
+        return
+    if old[0].retained:
+        old[0].retained.pop(old[1], None)
+    retain(tensor)
+
+
+def retain(tensor: Tensor) -> None:
+    """Asks `backward` to fill `.grad` of a tensor that is no leaf."""
+    assert tensor._edge is not None
+    entry, k = tensor._edge
+    if entry.retained is None:
+        entry.retained = {}
+    entry.retained[k] = weakref.ref(tensor)
+
+
+def constant_edge(edge: Edge, type_: TensorType, name: str) -> Edge:
+    """The edge of a tracked value that was overwritten with a constant: it leads on, and zeros flow along it."""
+    attrs = {"starts": (0,) * type_.rank, "steps": (1,) * type_.rank}
+    entry = shape_record(OPS.slice_update, attrs, (edge, None), (type_, type_), type_)
+    entry.name = f"{name.strip('_').title().replace('_', '')}Backward0"
+    return entry, 0
+
+
 def _update_edge(step: Step, base: Edge | None, new: Edge | None, base_type: TensorType, view_type: TensorType) -> Edge | None:
     if base is None and new is None:
         return None
@@ -331,6 +387,8 @@ def update_step(step: Step, base: TensorType, view: TensorType) -> tuple[Op, Map
             return OPS.slice_update, {"starts": attrs["starts"], "steps": attrs["steps"]}, 2
         case "as_strided":
             return OPS.as_strided_update, {"strides": attrs["strides"], "offset": attrs["offset"]}, 2
+        case "broadcast" if base.size == view.size:
+            return OPS.reshape, {"shape": tuple(base.shape)}, 1
         case "broadcast":
             raise error(GradientError, "unsupported operation: more than one element of the written-to tensor refers to a single memory "
                         f"location ({base} expanded to {view}). Please clone() the tensor before performing the operation.")
