@@ -1,7 +1,9 @@
-"""Runs cases side by side: every (case, peer) in a process of its own, rounds interleaved, the least of the rounds' medians.
+"""Runs cases side by side: every (case, peer) in a process of its own, rounds interleaved, the least of the rounds'
+medians.
 
-A case is a table of peers. A peer is the name of a library and a function that gets the imported library and returns a `Work`. A peer
-whose library is not installed is left out; one whose answer differs from the case's expectation is an error, not a figure.
+A case is a table of peers. A peer is the name of a library and a function that gets the imported library and returns a
+`Work`. A peer whose library is not installed is left out; one whose answer differs from the case's expectation is an
+error, not a figure.
 """
 from __future__ import annotations
 
@@ -33,7 +35,8 @@ PAUSE = 0.3
 
 @dataclass(frozen=True)
 class Work:
-    """What is timed: `run` does `steps` steps. `answer` computes, from a fresh start, numbers that every peer must agree on."""
+    """What is timed: `run` does `steps` steps. `answer` computes, from a fresh start, numbers that every peer must
+    agree on."""
 
     run: Callable[[], Any]
     steps: int
@@ -91,11 +94,13 @@ class Goal:
         if len(measured) < 1 + bool(self.of):
             return ""
         figure = measured[0].best / (measured[1].best if self.of else 1.0)
-        wanted, found = (f"{self.most:.3g} x {self.of}", f"{figure:.3g} x") if self.of else (text_of(self.most), text_of(figure))
+        wanted, found = (
+            (f"{self.most:.3g} x {self.of}", f"{figure:.3g} x") if self.of else (text_of(self.most), text_of(figure))
+        )
         return f"| {self.case}: {self.peer} | {wanted} | {found} | {'yes' if figure <= self.most else 'no'} |"
 
 
-# The measuring process -------------------------------------------------------------------------------------------------------
+# The measuring process ------------------------------------------------------------------------------------------------
 
 
 def worker(module: str, case_name: str, peer: str) -> None:
@@ -133,7 +138,9 @@ class Worker:
     def __init__(self, module: str, case: Case, peer: str) -> None:
         self.timing = Timing()
         command = [sys.executable, __file__, "--worker", module, case.name, peer]
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        self.process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
         self.timing.first_call = self._read().get("first_call", 0.0)
 
     def _read(self) -> dict[str, Any]:
@@ -166,7 +173,9 @@ class Worker:
 
 def measure(module: str, case: Case, wanted: Sequence[str], rounds: int) -> dict[str, Timing]:
     """All installed peers of a case."""
-    names = [n for n, (library, _) in case.peers.items() if importlib.util.find_spec(library) and (not wanted or n in wanted)]
+    names = [
+        n for n, (library, _) in case.peers.items() if importlib.util.find_spec(library) and (not wanted or n in wanted)
+    ]
     workers = {}
     for name in names:
         print(f"{case.name}: {name}", file=sys.stderr, flush=True)
@@ -195,7 +204,7 @@ def busy_neighbour() -> Iterator[None]:
         process.wait()
 
 
-# The report ------------------------------------------------------------------------------------------------------------------
+# The report -----------------------------------------------------------------------------------------------------------
 
 
 def text_of(value: float) -> str:
@@ -210,8 +219,14 @@ def table(case: Case, timings: Mapping[str, Timing]) -> str:
     """The case as a Markdown table, fastest first."""
     good = {name: t for name, t in timings.items() if not t.problem and t.medians}
     least = min((t.best for t in good.values()), default=0.0)
-    lines = [f"### {case.name}", "", case.what, "", "| peer | a step | times the fastest | first call |" + (" beside a busy process |" if case.busy else ""),
-             "| --- | --- | --- | --- |" + (" --- |" if case.busy else "")]
+    lines = [
+        f"### {case.name}",
+        "",
+        case.what,
+        "",
+        "| peer | a step | times the fastest | first call |" + (" beside a busy process |" if case.busy else ""),
+        "| --- | --- | --- | --- |" + (" --- |" if case.busy else ""),
+    ]
     for name, t in sorted(good.items(), key=lambda item: item[1].best):
         busy = f" {text_of(min(t.busy))} |" if case.busy else ""
         lines.append(f"| {name} | {text_of(t.best)} | {t.best / least:.2f} | {text_of(t.first_call)} |{busy}")
@@ -259,7 +274,10 @@ def main(modules: Sequence[str], goals: Sequence[Goal], arguments: Sequence[str]
             sections.append(table(case, results[case.name]))
             print(sections[-1], flush=True)
     rows = [row for goal in goals if (row := goal.row(results))]
-    sections.append("\n".join(["### Goals", "", "| what | at most | measured | reached |", "| --- | --- | --- | --- |", *rows]) + "\n")
+    sections.append(
+        "\n".join(["### Goals", "", "| what | at most | measured | reached |", "| --- | --- | --- | --- |", *rows])
+        + "\n"
+    )
     print(sections[-1])
     if options.json:
         plain = {name: {peer: vars(t) for peer, t in timings.items()} for name, timings in results.items()}

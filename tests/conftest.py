@@ -1,4 +1,4 @@
-"""What every test shares: a kernel cache of this run's own, graphs verified after every pass, the same random programs in every run."""
+"""What tests share: a kernel cache of this run's own, graphs verified after each pass, repeatable random programs."""
 from __future__ import annotations
 
 import os
@@ -21,7 +21,7 @@ settings.load_profile("weft")
 
 
 class RootIsNoTestPackage:
-    """Because the root has an __init__.py, pytest would import weft a second time, under the name of the root's folder."""
+    """The root has an __init__.py: pytest would import weft a second time, under the name of the root's folder."""
 
     def pytest_collect_directory(self, path: Path, parent: pytest.Collector) -> pytest.Collector | None:
         return pytest.Dir.from_parent(parent, path=path) if path == ROOT else None

@@ -1,7 +1,7 @@
 """The pages are true: their Python runs, prints what they say it prints, and the files that they name exist.
 
-Blocks marked `python` run in order, one namespace a page, one process a page. A block marked `text` right after one is what it
-prints. Set WEFT_UPDATE_GOLDEN=1 to write the printed text into the pages anew.
+Blocks marked `python` run in order, one namespace a page, one process a page. A block marked `text` right after one is
+what it prints. Set WEFT_UPDATE_GOLDEN=1 to write the printed text into the pages anew.
 """
 from __future__ import annotations
 
@@ -30,7 +30,8 @@ FILE = re.compile(r"`([\w.]+(?:/[\w.]+)*\.(?:py|md|toml|csv)|(?:\w+/)+)`")
 def run_blocks(path: Path) -> Iterator[tuple[int, int, str]]:
     """(start, end, printed) for every text block; (start, end) is where its content stands in the page.
 
-    The blocks are lines of one file, named after the page, so that locations in what they print do not move with the prose.
+    The blocks are lines of one file, named after the page, so that locations in what they print do not move with the
+    prose.
     """
     page, name, line = path.read_text(encoding="utf-8"), f"{path.stem}.py", 0
     module = sys.modules[path.stem] = types.ModuleType(path.stem)

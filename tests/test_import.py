@@ -11,7 +11,8 @@ import numpy
 start = time.perf_counter()
 import weft
 seconds = time.perf_counter() - start
-heavy = [m for m in ("numba", "llvmlite", "scipy", "pandas", "networkx", "sklearn", "torch", "filelock") if m in sys.modules]
+names = ("numba", "llvmlite", "scipy", "pandas", "networkx", "sklearn", "torch", "filelock")
+heavy = [name for name in names if name in sys.modules]
 print(json.dumps({"seconds": seconds, "heavy": heavy}))
 """
 

@@ -1,4 +1,5 @@
-"""Imports run one way. The package's files are read, not run: which folder imports which, where what is heavy may be loaded."""
+"""Imports run one way. The package's files are read, not run: which folder imports which, where what is heavy may be
+loaded."""
 from __future__ import annotations
 
 import ast
@@ -22,7 +23,14 @@ MAY_IMPORT = {
 }
 """Folder (`weft` is the root) -> the folders or modules that its files may import; its own files always."""
 
-HEAVY = {"numba": "backends/native/", "llvmlite": "backends/native/", "scipy": None, "networkx": None, "pandas": None, "sklearn": None}
+HEAVY = {
+    "numba": "backends/native/",
+    "llvmlite": "backends/native/",
+    "scipy": None,
+    "networkx": None,
+    "pandas": None,
+    "sklearn": None,
+}
 """Packages that take long to import -> the folder whose modules may import them; everybody else asks a seam."""
 
 SEAMS = {"runtime/seam.py", "ir/lazy.py"}
@@ -53,15 +61,21 @@ def imports_of(root: Path, file: Path) -> Iterator[Import]:
     def visit(node: ast.AST, local: bool, typing_only: bool) -> Iterator[Import]:
         for child in ast.iter_child_nodes(node):
             if isinstance(child, ast.Import):
-                yield from (Import(file, child.lineno, a.name, a.name.split(".")[0] == "weft", local, typing_only) for a in child.names)
+                yield from (
+                    Import(file, child.lineno, a.name, a.name.split(".")[0] == "weft", local, typing_only)
+                    for a in child.names
+                )
             elif isinstance(child, ast.ImportFrom):
                 for target in targets(child):
                     yield Import(file, child.lineno, target, child.level > 0, local, typing_only)
             checking = isinstance(child, ast.If) and ast.unparse(child.test) == "TYPE_CHECKING"
-            yield from visit(child, local or isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef)), typing_only or checking)
+            yield from visit(
+                child, local or isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef)), typing_only or checking
+            )
 
     def targets(node: ast.ImportFrom) -> list[str]:
-        """The modules that a from-import loads: a name that is a module of its own, or else the module that has the name."""
+        """The modules that a from-import loads: a name that is a module of its own, or else the module that has the
+        name."""
         if not node.level:
             return [node.module or ""]
         base = (*package[:len(package) - (node.level - 1)], *(node.module.split(".") if node.module else ()))

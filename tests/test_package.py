@@ -11,7 +11,16 @@ from pathlib import Path
 
 import pytest
 
-DESCRIBING = {"pyproject.toml", "MANIFEST.in", "Makefile", "README.md", "CHANGELOG.md", "LICENSE", "PKG-INFO", "setup.cfg"}
+DESCRIBING = {
+    "pyproject.toml",
+    "MANIFEST.in",
+    "Makefile",
+    "README.md",
+    "CHANGELOG.md",
+    "LICENSE",
+    "PKG-INFO",
+    "setup.cfg",
+}
 
 BUILD = "import setuptools.build_meta as b, sys; print(b.build_wheel('out')); print(b.build_sdist('out'))"
 

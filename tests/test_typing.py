@@ -1,4 +1,5 @@
-"""The stub `tracer/tensor_methods.pyi` lists the methods that modules attach to Tensor, so that type checkers and editors know them.
+"""The stub `tracer/tensor_methods.pyi` lists the methods that modules attach to Tensor, so that type checkers and
+editors know them.
 
 Set WEFT_UPDATE_GOLDEN=1 to write it anew.
 """
@@ -26,21 +27,17 @@ def stub() -> str:
     """The whole file."""
     needed: set[str] = set()
     lines = [line for name, member in attached() for line in member_lines(name, member, needed)]
-    return "\n".join([HEAD + "\n".join(sorted(needed, key=import_order)), "", "class Methods:", *(f"    {line}" for line in lines), ""])
-
-
-def import_order(line: str) -> tuple[bool, str]:
-    """Foreign modules first."""
-    return line.startswith("from ."), line
+    imports = sorted(needed, key=lambda line: (line.startswith("from ."), line))
+    return HEAD + "\n".join([*imports, "", "class Methods:", *(f"    {line}" for line in lines), ""])
 
 
 def attached() -> Iterator[tuple[str, object]]:
     """The members of Tensor that other modules than its own brought, by name."""
-    own = {node.name for node in ast.walk(ast.parse(Path(tensor.__file__).read_text())) if isinstance(node, ast.FunctionDef)}
     for name, member in sorted(vars(weft.Tensor).items()):
-        if name not in own and isinstance(member, property) or inspect.isfunction(member) and member.__module__ != tensor.__name__:
-            if not name.startswith("_") or name.endswith("__"):
-                yield name, member
+        function = member.fget if isinstance(member, property) else member
+        private = name.startswith("_") and not name.endswith("__")
+        if inspect.isfunction(function) and function.__module__ != tensor.__name__ and not private:
+            yield name, member
 
 
 def member_lines(name: str, member: object, needed: set[str]) -> list[str]:
@@ -83,7 +80,7 @@ def result_text(function: object, needed: set[str]) -> str:
 
 
 def annotation_text(annotation: object, function: object, needed: set[str]) -> str:
-    """An annotation as the stub writes it: builtins by their full names, for `float` and `int` are methods of Tensor."""
+    """An annotation as the stub writes it: builtins by full names, for `float` and `int` are methods of Tensor."""
     if annotation is inspect.Parameter.empty:
         needed.add("from typing import Any")
         return "Any"

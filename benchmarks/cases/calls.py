@@ -48,8 +48,17 @@ def numpy_plain(numpy: Any) -> Work:
 
 
 CASES = (
-    Case("call", "A call of `a * b + a` on two vectors of 4 elements.",
-         {"weft, compiled": ("weft", weft_compiled), "weft, eager": ("weft", weft_eager), "torch, eager": ("torch", torch_eager),
-          "torch.compile": ("torch", torch_compiled), "JAX, jit": ("jax", jax_compiled), "NumPy": ("numpy", numpy_plain)},
-         lambda: function(A, B)),
+    Case(
+        "call",
+        "A call of `a * b + a` on two vectors of 4 elements.",
+        {
+            "weft, compiled": ("weft", weft_compiled),
+            "weft, eager": ("weft", weft_eager),
+            "torch, eager": ("torch", torch_eager),
+            "torch.compile": ("torch", torch_compiled),
+            "JAX, jit": ("jax", jax_compiled),
+            "NumPy": ("numpy", numpy_plain),
+        },
+        lambda: function(A, B),
+    ),
 )

@@ -180,8 +180,19 @@ def numpy_loop(numpy: Any) -> Work:
 
 
 CASES = (
-    Case("book_mlp", "A training step of the book's network, 200 steps a run.",
-         {"weft, native loop": ("weft", weft_loop), "weft, compiled step": ("weft", weft_step), "weft, eager": ("weft", weft_eager),
-          "torch, eager": ("torch", torch_eager), "torch.compile": ("torch", torch_compile), "JAX, jit": ("jax", jax_step),
-          "JAX, fori_loop": ("jax", jax_loop), "NumPy, by hand": ("numpy", numpy_loop)}, expected),
+    Case(
+        "book_mlp",
+        "A training step of the book's network, 200 steps a run.",
+        {
+            "weft, native loop": ("weft", weft_loop),
+            "weft, compiled step": ("weft", weft_step),
+            "weft, eager": ("weft", weft_eager),
+            "torch, eager": ("torch", torch_eager),
+            "torch.compile": ("torch", torch_compile),
+            "JAX, jit": ("jax", jax_step),
+            "JAX, fori_loop": ("jax", jax_loop),
+            "NumPy, by hand": ("numpy", numpy_loop),
+        },
+        expected,
+    ),
 )

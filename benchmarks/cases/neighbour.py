@@ -46,7 +46,16 @@ def jax_compiled(jax: Any) -> Work:
 
 
 CASES = (
-    Case("busy_neighbour", "`sigmoid(a * b + c)` on a million elements, on all cores.",
-         {"weft, compiled": ("weft", weft_compiled), "torch, eager": ("torch", torch_eager), "torch.compile": ("torch", torch_compiled),
-          "JAX, jit": ("jax", jax_compiled)}, expected, busy=True),
+    Case(
+        "busy_neighbour",
+        "`sigmoid(a * b + c)` on a million elements, on all cores.",
+        {
+            "weft, compiled": ("weft", weft_compiled),
+            "torch, eager": ("torch", torch_eager),
+            "torch.compile": ("torch", torch_compiled),
+            "JAX, jit": ("jax", jax_compiled),
+        },
+        expected,
+        busy=True,
+    ),
 )

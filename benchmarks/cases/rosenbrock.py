@@ -1,4 +1,5 @@
-"""The book's chapter 5: gradient descent on the Rosenbrock function, 1,000 iterations a run; and the same loop over a million."""
+"""The book's chapter 5: gradient descent on the Rosenbrock function, 1,000 iterations a run; and the same loop over a
+million."""
 from __future__ import annotations
 
 from typing import Any
@@ -150,11 +151,29 @@ def by_hand_looping(numba: Any, steps: int) -> Work:
 
 
 CASES = (
-    Case("rosenbrock", "An iteration of the book's Rosenbrock descent, 1,000 iterations a run, start and end of the run included.",
-         {"weft, native loop": ("weft", weft_loop), "weft, compiled step": ("weft", weft_step), "weft, eager": ("weft", weft_eager),
-          "torch, eager": ("torch", torch_eager), "torch.compile": ("torch", torch_compile), "JAX, jit": ("jax", jax_step),
-          "JAX, fori_loop": ("jax", jax_loop), "by hand (Numba)": ("numba", by_hand)}, expected),
-    Case("rosenbrock_many", "The same, 1,000,000 iterations a run.",
-         {"weft, native loop": ("weft", weft_many), "JAX, fori_loop": ("jax", jax_many), "by hand (Numba)": ("numba", by_hand_many)},
-         expected),
+    Case(
+        "rosenbrock",
+        "An iteration of the book's Rosenbrock descent, 1,000 iterations a run, start and end of the run included.",
+        {
+            "weft, native loop": ("weft", weft_loop),
+            "weft, compiled step": ("weft", weft_step),
+            "weft, eager": ("weft", weft_eager),
+            "torch, eager": ("torch", torch_eager),
+            "torch.compile": ("torch", torch_compile),
+            "JAX, jit": ("jax", jax_step),
+            "JAX, fori_loop": ("jax", jax_loop),
+            "by hand (Numba)": ("numba", by_hand),
+        },
+        expected,
+    ),
+    Case(
+        "rosenbrock_many",
+        "The same, 1,000,000 iterations a run.",
+        {
+            "weft, native loop": ("weft", weft_many),
+            "JAX, fori_loop": ("jax", jax_many),
+            "by hand (Numba)": ("numba", by_hand_many),
+        },
+        expected,
+    ),
 )

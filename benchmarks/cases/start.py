@@ -1,4 +1,5 @@
-"""How soon the first result is there: the book's network as one loop, in new processes, with an empty and with a filled cache."""
+"""How soon the first result is there: the book's network as one loop, in new processes, with an empty and with a filled
+cache."""
 from __future__ import annotations
 
 import os
@@ -38,9 +39,18 @@ class Starting:
     def process(self) -> list[float]:
         """(seconds, loss) of a new process."""
         with tempfile.TemporaryDirectory(prefix="weft-bench-") as empty:
-            variables = {self.variable: self.filled.name if self.warm else empty,
-                         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0", "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1"}
-            result = subprocess.run([sys.executable, "-c", self.code], env={**os.environ, **variables}, capture_output=True, text=True, check=True)
+            variables = {
+                self.variable: self.filled.name if self.warm else empty,
+                "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+                "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+            }
+            result = subprocess.run(
+                [sys.executable, "-c", self.code],
+                env={**os.environ, **variables},
+                capture_output=True,
+                text=True,
+                check=True,
+            )
         return [float(word) for word in result.stdout.split()[-2:]]
 
     def work(self) -> Work:
@@ -64,7 +74,15 @@ def jax_filled(jax: Any) -> Work:
 
 
 CASES = (
-    Case("start", "From the imported library to the end of the first 200 steps of the book's network as one loop, in a new process.",
-         {"weft, empty cache": ("weft", weft_empty), "weft, filled cache": ("weft", weft_filled),
-          "JAX, empty cache": ("jax", jax_empty), "JAX, filled cache": ("jax", jax_filled)}, mlp.expected),
+    Case(
+        "start",
+        "From the imported library to the end of the first 200 steps of the book's network, one loop, in a new process.",
+        {
+            "weft, empty cache": ("weft", weft_empty),
+            "weft, filled cache": ("weft", weft_filled),
+            "JAX, empty cache": ("jax", jax_empty),
+            "JAX, filled cache": ("jax", jax_filled),
+        },
+        mlp.expected,
+    ),
 )
