@@ -8,7 +8,8 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from ..ir.builder import Rebuilder
-from ..ir.graph import Graph, Node, Value
+from ..ir.compare import same_graph
+from ..ir.graph import Graph, Node
 from ..ir.op import Trait
 from ..ir.ops import OPS
 from ..ir.text import print_attr
@@ -16,13 +17,16 @@ from .options import Options
 
 
 def node_key(node: Node) -> Hashable:
-    """Equal for two nodes of one graph that compute the same from the same values."""
+    """Equal for two nodes of one graph that compute the same from the same values, but for their regions."""
     inputs = sorted(map(id, node.inputs)) if node.op.has(Trait.COMMUTATIVE) else map(id, node.inputs)
     if node.op is OPS.constant:
         dtype = node.attrs["dtype"]
         return node.op, dtype, np.array(node.attrs["value"], dtype.numpy).tobytes()
-    attrs = tuple(print_attr(node.attrs[name]) for name in sorted(node.attrs))
-    return node.op, tuple(inputs), attrs, tuple(map(str, node.regions))
+    return node.op, tuple(inputs), tuple(print_attr(node.attrs[name]) for name in sorted(node.attrs))
+
+
+def _same_regions(a: Node, b: Node) -> bool:
+    return all(map(same_graph, a.regions, b.regions))
 
 
 @dataclass(frozen=True)
@@ -34,15 +38,18 @@ class CommonSubexpressions:
     def __call__(self, graph: Graph, options: Options) -> Graph:
         """The graph without repetitions; the same object when there is none."""
         b = Rebuilder(graph)
-        first: dict[Hashable, tuple[Value, ...]] = {}
+        known: dict[Hashable, list[Node]] = {}
         for node in graph.nodes:
             node = self._with_regions(node, options)
             b.copy(node)
             copied = b.nodes[-1]
-            known = first.setdefault(node_key(copied), copied.outputs)
-            if known is not copied.outputs:
+            alike = known.setdefault(node_key(copied), [])
+            same = next((other for other in alike if _same_regions(other, copied)), None)
+            if same is None:
+                alike.append(copied)
+            else:
                 b.nodes.pop()
-                b.replace(node, known)
+                b.replace(node, same.outputs)
         return b.done()
 
     def _with_regions(self, node: Node, options: Options) -> Node:

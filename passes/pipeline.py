@@ -61,10 +61,12 @@ def run_passes(
     label = f"{graph.name}-{hashlib.sha256(str(graph).encode()).hexdigest()[:8]}-{stage}" if options.dump_ir else ""
     if options.dump_ir:
         _write(options.dump_ir, f"{label}-00-before", graph)
+    left_by: dict[str, Graph] = {}
     for position, step in enumerate(passes, 1):
         if step.name in options.disabled:
             continue
-        graph = step(graph, options)
+        if left_by.get(step.name) is not graph:  # else nothing has happened since this pass was done with it
+            graph = left_by[step.name] = step(graph, options)
         if options.verify:
             verify(graph)
         if options.dump_ir:
