@@ -76,7 +76,7 @@ def jax_filled(jax: Any) -> Work:
 CASES = (
     Case(
         "start",
-        "From the imported library to the end of the first 200 steps of the book's network, one loop, in a new process.",
+        "From the imported library to the end of 200 steps of the book's network, in one loop and a new process.",
         {
             "weft, empty cache": ("weft", weft_empty),
             "weft, filled cache": ("weft", weft_filled),
