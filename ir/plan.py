@@ -110,13 +110,12 @@ class Copy:
 
 @dataclass(frozen=True, slots=True)
 class Carry:
-    """One carried value of a loop: the memory it stays in (named as the value it starts as), and its names inside, at the end of an
-    iteration, and after the loop."""
+    """One carried value in an iteration: it is called `param` and stands in `slot`; the next one, `following`, is left in `target`."""
 
     slot: Slot
     param: str
+    target: Slot
     following: str
-    result: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,15 +127,30 @@ class Last:
 
 
 @dataclass(frozen=True, slots=True)
+class Body:
+    """One iteration of a loop."""
+
+    carried: tuple[Carry, ...]
+    steps: tuple[Step, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Loop:
-    """Runs `body` with `index` counting from `start` to `stop`. With `lasts`, no iteration at all is an error."""
+    """Runs `bodies` in turn with `index` counting from `start` to `stop`. With `lasts`, no iteration at all is an error.
+
+    There are two bodies when a large value cannot be computed in its own memory: they are the same iteration, but read and write each
+    other's memory; `odd` are the copies that bring the values home when the first body was the last to run. `starts` and `results` are
+    the carried values before and after.
+    """
 
     index: Slot
     start: Slot
     stop: Slot
-    carried: tuple[Carry, ...]
+    starts: tuple[Slot, ...]
+    bodies: tuple[Body, ...]
+    odd: tuple[Step, ...]
+    results: tuple[Slot, ...]
     lasts: tuple[Last, ...]
-    body: tuple[Step, ...]
     node: Any = None
 
     def __str__(self) -> str:
@@ -173,12 +187,13 @@ class Cond:
 
 @dataclass(frozen=True, slots=True)
 class While:
-    """Runs `condition`, then, while the byte in `predicate` is set, `body` and `condition` again."""
+    """Runs `condition`, then, while the byte in `predicate` is set, `body` and `condition` again; see `Loop`."""
 
     condition: tuple[Step, ...]
     predicate: Slot
-    carried: tuple[Carry, ...]
-    body: tuple[Step, ...]
+    starts: tuple[Slot, ...]
+    body: Body
+    results: tuple[Slot, ...]
     node: Any = None
 
     def __str__(self) -> str:
@@ -228,21 +243,17 @@ def walk(steps: tuple[Step, ...], depth: int) -> Iterator[tuple[Step, int]]:
     """Every step below `steps` with the number of loops around it, in order."""
     for step in steps:
         yield step, depth
-        for inner in bodies(step):
-            yield from walk(inner, depth + isinstance(step, Loop | While))
-
-
-def bodies(step: Step) -> tuple[tuple[Step, ...], ...]:
-    """The nested steps of a step."""
-    match step:
-        case Loop():
-            return (step.body,)
-        case While():
-            return (step.condition, step.body)
-        case Cond():
-            return (step.then, step.otherwise)
-        case _:
-            return ()
+        match step:
+            case Loop():
+                for body in step.bodies:
+                    yield from walk(body.steps, depth + 1)
+                yield from walk(step.odd, depth)
+            case While():
+                yield from walk(step.condition, depth + 1)
+                yield from walk(step.body.steps, depth + 1)
+            case Cond():
+                yield from walk(step.then, depth)
+                yield from walk(step.otherwise, depth)
 
 
 def _location(step: Step) -> str:
@@ -251,31 +262,35 @@ def _location(step: Step) -> str:
 
 
 def _lines(steps: tuple[Step, ...], indent: str) -> Iterator[str]:
+    inner = indent + "  "
     for step in steps:
+        yield f"{indent}{step}{_location(step)}"
         match step:
             case Loop():
-                yield f"{indent}{step}{_location(step)}"
-                yield from _carried(step.carried, indent + "  ")
-                yield from _lines(step.body, indent + "  ")
-                yield from _lasts(step.lasts, indent + "  ")
+                for number, body in enumerate(step.bodies):
+                    if number:
+                        yield f"{indent}and in turn:"
+                    yield from _body(body, inner)
+                if step.odd:
+                    yield f"{indent}after an odd number of iterations:"
+                    yield from _lines(step.odd, inner)
+                yield from (f"{indent}leave {slot}" for slot in step.results)
+                yield from _lasts(step.lasts, indent)
             case While():
-                yield f"{indent}{step}{_location(step)}"
-                yield from _carried(step.carried, indent + "  ")
                 yield from _lines(step.condition, indent + "  ? ")
-                yield from _lines(step.body, indent + "  ")
+                yield from _body(step.body, inner)
+                yield from (f"{indent}leave {slot}" for slot in step.results)
             case Cond():
-                yield f"{indent}{step}{_location(step)}"
-                yield from _lines(step.then, indent + "  ")
+                yield from _lines(step.then, inner)
                 yield f"{indent}else:"
-                yield from _lines(step.otherwise, indent + "  ")
+                yield from _lines(step.otherwise, inner)
                 yield from _lasts(step.results, indent)
-            case _:
-                yield f"{indent}{step}{_location(step)}"
 
 
-def _carried(carried: tuple[Carry, ...], indent: str) -> Iterator[str]:
-    for carry in carried:
-        yield f"{indent}carry {carry.param} = {carry.slot}, then {carry.following}; at last {carry.result}"
+def _body(body: Body, indent: str) -> Iterator[str]:
+    for carry in body.carried:
+        yield f"{indent}carry {carry.param} = {carry.slot}, next {carry.following} in {carry.target}"
+    yield from _lines(body.steps, indent)
 
 
 def _lasts(lasts: tuple[Last, ...], indent: str) -> Iterator[str]:

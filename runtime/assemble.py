@@ -166,11 +166,18 @@ class Assembler:
         """The rows of a loop; the index is the first word of the loop's state, as the plan left room for."""
         state = self.state(at.HEADER + step.index.offset // 8)
         begin = self.row(step, at.LOOP_BEGIN, A=self.cell(step.start), B=self.cell(step.stop), C=state, E=int(bool(step.lasts)))
-        body = len(self.rows)
+        first = len(self.rows)
         self.loops.append(state)
-        self.block(step.body)
-        self.row(step, at.LOOP_END, C=state, D=self.back(body), E=int(len(self.loops) == 1))
+        self.block(step.bodies[0].steps)
+        turn = self.row(step, at.LOOP_TURN, C=state) if len(step.bodies) == 2 else None
+        self.block(step.bodies[-1].steps if turn is not None else ())
+        self.row(step, at.LOOP_END, C=state, D=self.back(first), E=int(len(self.loops) == 1))
         self.loops.pop()
+        if turn is not None:
+            leave = self.row(step, at.JUMP)
+            self.land(turn)
+            self.block(step.odd)
+            self.land(leave)
         self.land(begin)
 
     def while_loop(self, step: While) -> None:
@@ -179,7 +186,7 @@ class Assembler:
         self.block(step.condition)
         leave = self.row(step, at.BRANCH, A=self.cell(step.predicate))
         self.loops.append(state)
-        self.block(step.body)
+        self.block(step.body.steps)
         self.row(step, at.WHILE_END, C=state, D=self.back(begin), E=int(len(self.loops) == 1))
         self.loops.pop()
         self.land(leave)

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from ..ir.plan import Slot, Space
 
@@ -22,8 +23,8 @@ class Buffer:
     first: int = -1
     last: int = -1
 
-    def slot(self, value: str) -> Pending:
-        """The buffer with the name of the value it holds."""
+    def slot(self, value: str) -> Any:
+        """The buffer with the name of the value it holds: a `Pending`, which stands for a Slot in steps until it can be `placed`."""
         return Pending(self, value)
 
 

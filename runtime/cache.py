@@ -14,7 +14,7 @@ import re
 import tempfile
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,19 +31,21 @@ _GENERATOR = Path(__file__).parent.parent / "backends" / "native"
 
 @dataclass(frozen=True)
 class Code:
-    """One function in memory.
+    """One function in memory, which stays there as long as this record does.
 
     Attributes:
         address: where it starts.
         symbol: its name in the object code.
         origin: `memory`, `disk` or `compiled`.
         reason: why it had to be compiled, "" when it had not.
+        handle: what keeps the code in memory.
     """
 
     address: int
     symbol: str
     origin: str
     reason: str = ""
+    handle: Any = field(default=None, repr=False, compare=False)
 
 
 @dataclass
@@ -225,7 +227,6 @@ class CodeCache:
         self.disk = DiskCache(folder)
         self.statistics = Statistics()
         self._known: dict[str, Code] = {}
-        self._handles: list[Any] = []
         self._lock = ForkSafeLock()
 
     def kernels(self, sources: Sequence[str]) -> list[Code]:
@@ -237,7 +238,7 @@ class CodeCache:
         with self._lock:
             missing = [key for key in texts if key not in self._known]
             fresh = self._load(missing, texts) if missing else {}
-            self._known.update({key: Code(code.address, code.symbol, "memory") for key, code in fresh.items()})
+            self._known.update({key: replace(code, origin="memory", reason="") for key, code in fresh.items()})
             codes = [fresh.pop(key, self._known[key]) for key in keys]
             for code in codes:
                 self.statistics.count(code)
@@ -247,18 +248,15 @@ class CodeCache:
         """Fetches or compiles kernels and loads them together."""
         objects = [self.disk.fetch(key, functools.partial(_compile, texts[key], _symbol(key))) for key in keys]
         handle = seam.loader().load_objects([data for data, _, _ in objects])
-        self._handles.append(handle)
-        return {key: Code(handle.address(_symbol(key)), _symbol(key), origin, reason)
+        return {key: Code(handle.address(_symbol(key)), _symbol(key), origin, reason, handle)
                 for key, (_, origin, reason) in zip(keys, objects, strict=True)}
 
     def module(self, identity: str, build: Callable[[], bytes]) -> Any:
-        """The handle of other object code, such as the executor's: `identity` is all that its content depends on."""
+        """The handle of other code, such as the executor's, to be kept; `identity` is all that its content depends on."""
         with self._lock:
             data, origin, reason = self.disk.fetch(_digest("module", identity), build)
-            handle = seam.loader().load_object(data)
-            self._handles.append(handle)
             self.statistics.count(Code(0, "", origin, reason))
-            return handle
+            return seam.loader().load_object(data)
 
 
 def _compile(text: str, symbol: str) -> bytes:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from ..ir.errors import VerifyError
-from ..ir.plan import Call, Carry, Cond, Copy, Loop, LoopCall, Plan, Slot, Space, Step, While, walk
+from ..ir.plan import Body, Call, Cond, Copy, Loop, LoopCall, Plan, Slot, Space, Step, While, walk
 
 Place = tuple[Space, int, int, int]
 """(space, number, first byte, end byte)."""
@@ -127,56 +127,66 @@ def _loop(memory: Memory, loop: Loop) -> None:
     memory.read(loop.start, loop)
     memory.read(loop.stop, loop)
     memory.write(loop.index, loop)
-    skipped = None if loop.lasts else memory.copy()
-    _enter(memory, loop.carried)
-    made = _written(loop.body)
-    for _ in range(2):
-        _block(memory, loop.body)
+    homes = [c.slot for c in loop.bodies[0].carried]
+    _enter(memory, loop.starts, loop.bodies[0])
+    made = set().union(*(_written(body.steps) for body in loop.bodies))
+    exits = [] if loop.lasts else [memory.copy()]
+    for number in range(4):
+        body, after = loop.bodies[number % len(loop.bodies)], loop.bodies[(number + 1) % len(loop.bodies)]
+        _block(memory, body.steps)
         memory.read(loop.index, loop)
-        lasts = [memory.holds(last.slot, last.inner[0]) for last in loop.lasts]
-        _next_iteration(memory, loop.carried, made)
-    for last, found in zip(loop.lasts, lasts, strict=True):
+        found = all(memory.holds(last.slot, last.inner[number % len(loop.bodies)]) for last in loop.lasts)
         if not found:
-            raise VerifyError(f"the loop does not leave {last.inner[0]} in {last.slot}")
-        memory.write(last.slot, loop)
-    _leave(memory, loop.carried)
-    if skipped is not None:
-        for carry in loop.carried:
-            skipped.rename(carry.slot, {carry.result})
-        memory.keep_common(skipped)
+            raise VerifyError(f"an iteration does not leave the last values in: {loop}")
+        _next_iteration(memory, body, after, made)
+        exits.append(memory.copy())
+        if after is not loop.bodies[0]:
+            _block(exits[-1], loop.odd)
+    # However many iterations there were, the carried values have come home; their names differ.
+    for state, body in zip(reversed(exits), _cycle_back(loop), strict=False):
+        for home, carry, result in zip(homes, body.carried, loop.results, strict=True):
+            state.read(_named(home, carry.param), f"the end of {loop}")
+            state.write(result, loop)
+        for last in loop.lasts:
+            state.write(last.slot, loop)
+    memory.held = exits[0].held
+    for state in exits[1:]:
+        memory.keep_common(state)
+
+
+def _cycle_back(loop: Loop) -> list[Body]:
+    """The bodies that would run next at the exits of the walk, the last exit first."""
+    return [loop.bodies[k % len(loop.bodies)] for k in range(4, -1, -1)]
 
 
 def _while(memory: Memory, loop: While) -> None:
-    _enter(memory, loop.carried)
-    made = _written(loop.body) | _written(loop.condition)
+    _enter(memory, loop.starts, loop.body)
+    made = _written(loop.body.steps) | _written(loop.condition)
     for _ in range(2):
         _block(memory, loop.condition)
         memory.read(loop.predicate, loop)
         skipped = memory.copy()
-        _block(memory, loop.body)
-        _next_iteration(memory, loop.carried, made)
+        _block(memory, loop.body.steps)
+        _next_iteration(memory, loop.body, loop.body, made)
     memory.keep_common(skipped)
-    _leave(memory, loop.carried)
+    for carry, result in zip(loop.body.carried, loop.results, strict=True):
+        memory.read(_named(carry.slot, carry.param), f"the end of {loop}")
+        memory.write(result, loop)
 
 
-def _enter(memory: Memory, carried: Sequence[Carry]) -> None:
-    for carry in carried:
-        memory.read(carry.slot, f"the start of {carry}")
+def _enter(memory: Memory, starts: Sequence[Slot], body: Body) -> None:
+    for start in starts:
+        memory.read(start, "the start of a loop")
+    for carry in body.carried:
         memory.write(_named(carry.slot, carry.param), carry)
 
 
-def _next_iteration(memory: Memory, carried: Sequence[Carry], made: set[str]) -> None:
-    for carry in carried:
-        memory.read(_named(carry.slot, carry.following), f"the end of an iteration, {carry}")
+def _next_iteration(memory: Memory, body: Body, after: Body, made: set[str]) -> None:
+    for carry in body.carried:
+        memory.read(_named(carry.target, carry.following), f"the end of an iteration, {carry}")
     memory.forget(made)
-    for carry in carried:
-        memory.write(_named(carry.slot, carry.param), carry)
-
-
-def _leave(memory: Memory, carried: Sequence[Carry]) -> None:
-    for carry in carried:
-        memory.read(_named(carry.slot, carry.param), f"the end of {carry}")
-        memory.write(_named(carry.slot, carry.result), carry)
+    for carry, following in zip(body.carried, after.carried, strict=True):
+        memory.write(_named(carry.target, following.param), carry)
 
 
 def _cond(memory: Memory, cond: Cond) -> None:
@@ -204,9 +214,11 @@ def _written(steps: tuple[Step, ...]) -> set[str]:
                 made |= {a.value for a, mode in zip(step.arguments, step.modes, strict=True) if mode != "r"}
             case LoopCall():
                 made |= _written((step.call,))
-            case Loop() | While():
-                made |= {name for carry in step.carried for name in (carry.param, carry.result)}
-                made |= {last.slot.value for last in step.lasts} if isinstance(step, Loop) else set()
+            case Loop():
+                made |= {c.param for body in step.bodies for c in body.carried} | {r.value for r in step.results}
+                made |= {last.slot.value for last in step.lasts}
+            case While():
+                made |= {c.param for c in step.body.carried} | {r.value for r in step.results}
             case Cond():
                 made |= {result.slot.value for result in step.results}
     return made

@@ -4,7 +4,7 @@ from __future__ import annotations
 from .layout import (A, ARGUMENTS, ARRAY_TYPE, B, BAD_ARGUMENT, BAD_INTEGER, BIND_COUNT, BIND_FIRST, BIND_INTEGERS, BINDINGS, BRANCH, C, CALL,
                      CALL_DYNAMIC, CLOCK, CLOCK_ID, COPY, COPY_BYTE, COPY_HALF, COPY_WORD, D, DEADLINE, E, EMPTY_LOOP, END, FAILED, FINISHED, FLOAT_TYPE,
                      INT_LAYOUT, INT_SIGNED_SIZE, INT_TYPE, JUMP, KERNEL, LOOK_LONG, LOOK_SHORT, LOOP_BEGIN, LOOP_BUDGET, LOOP_CALL, LOOP_END,
-                     LOOP_INDEX, LOOP_LAST, LOOP_SIZE, LOOP_STOP, MEMCPY, MORE_PATIENCE, OP, PARALLEL, PARALLEL_DYNAMIC, PATIENCE, PAUSED,
+                     LOOP_INDEX, LOOP_LAST, LOOP_SIZE, LOOP_STOP, LOOP_TURN, MEMCPY, MORE_PATIENCE, OP, PARALLEL, PARALLEL_DYNAMIC, PATIENCE, PAUSED,
                      POOL, PROCESS, PROFILE, PROFILE_ROW, PROFILE_TIME, PROGRAM, ROW, ROW_WORDS, SLICE_INDEX, SLICE_LONG, SLICE_OPEN,
                      SLICE_SHORT, SLICE_SIZE, SLICE_STOP, STATUS, TUPLE_TYPE, WHILE_END)
 from .memory import call, load, load8, load32, local, store, store8, store32
@@ -197,6 +197,11 @@ def proceed(frame):
                 if tick(frame, state, load(row, E)):
                     store(frame, ROW, row + onward)
                     return PAUSED
+        elif op == LOOP_TURN:
+            state = frame + 8 * load(row, C)
+            store(state, LOOP_INDEX, load(state, LOOP_INDEX) + 1)
+            if load(state, LOOP_INDEX) >= load(state, LOOP_STOP):
+                onward = load(row, D)
         elif op == LOOP_CALL:
             if loop_call(frame, row) == PAUSED:
                 store(frame, ROW, row)

@@ -11,10 +11,16 @@ from ..backends.base import KernelCall, KernelCalls
 from ..ir.errors import VerifyError
 from ..ir.graph import Graph, Node, Value
 from ..ir.ops import OPS
-from ..ir.plan import Call, Carry, Cond, Last, Loop, LoopCall, Plan, Space, While
+from ..ir.plan import Body, Call, Carry, Cond, Copy, Last, Loop, LoopCall, Plan, Space, While
 from ..ir.types import TensorType
 from .buffers import Buffer, Pending, place_in_arena
 from .regions import NONE, Memory, Move, Region, must_share
+
+ALTERNATE_BYTES = 4096
+"""Carried values from this size on alternate between two pieces of memory when they cannot be computed in place."""
+
+ALTERNATE_NODES = 200
+"""Loop bodies with more nodes are not written down twice for that."""
 
 
 def plan_program(graph: Graph, calls: KernelCalls) -> Plan:
@@ -130,7 +136,7 @@ class Lowering(Region):
         start, stop = self.slot(node.inputs[0]), self.slot(node.inputs[1])
         step = self.call(node, call, buffers, {})
         nonempty = len(node.outputs) > node.attrs["carried"]
-        self.emit(LoopCall(step, start, stop, nonempty, node), [*used(step), start.buffer, stop.buffer])  # type: ignore[arg-type]
+        self.emit(LoopCall(step, start, stop, nonempty, node), [*used(step), start.buffer, stop.buffer])
         self.settle_outputs(node, buffers)
 
     def call(self, node: Node, call: KernelCall, buffers: Sequence[Buffer], private: dict[Value, Buffer]) -> Call:
@@ -159,7 +165,7 @@ class Lowering(Region):
                 buffer = private.setdefault(argument, private.get(argument) or self.fresh(argument.type.nbytes))
                 slots.append(buffer.slot(f"%part{list(private).index(argument)}"))
         extent = call.extent if isinstance(call.extent, int) else self.slot(call.extent)
-        return Call(call.kernel, tuple(slots), "".join(modes), extent, call.chunk, (*call.in_place, *call.shared), node=node)  # type: ignore[arg-type]
+        return Call(call.kernel, tuple(slots), "".join(modes), extent, call.chunk, (*call.in_place, *call.shared), node=node)
 
     # Control -------------------------------------------------------------------------------------------------------------------
 
@@ -176,28 +182,60 @@ class Lowering(Region):
                        for k, buffer in zip(positions, buffers, strict=False)], node)
         return buffers
 
-    def carries(self, node: Node, inner: Region, params: Sequence[Value], first: int, buffers: Sequence[Buffer]) -> tuple[Carry, ...]:
-        """The records of carried values."""
-        return tuple(Carry(b.slot(self.label(start)), inner.label(param), inner.label(following), self.label(output))  # type: ignore[arg-type]
-                     for b, start, param, following, output
-                     in zip(buffers, node.inputs[first:], params, inner.graph.results, node.outputs, strict=False))
+    def starts(self, values: Sequence[Value], buffers: Sequence[Buffer]) -> tuple[Any, ...]:
+        """The carried values before a loop, where they have been brought."""
+        return tuple(b.slot(self.label(v)) for v, b in zip(values, buffers, strict=False))
 
     def loop(self, i: int, node: Node) -> None:
         """A loop whose body is a sequence of steps."""
-        carried, body = node.attrs["carried"], node.regions[0]
+        carried = node.attrs["carried"]
         buffers = self.carry_in(i, node, 2, carried)
-        start, stop, invariants = self.slot(node.inputs[0]), self.slot(node.inputs[1]), node.inputs[2 + carried:]
-        index = self.memory.index()
-        self.memory.enter_loop([start.buffer, stop.buffer, *map(self.at, invariants), *buffers])
-        inner = Lowering(self.memory, body, [index, *buffers[:carried], *map(self.at, invariants)], buffers,
-                         self.labels(body.params[1 + carried:], invariants))
-        steps = inner.run()
-        self.memory.leave_loop(buffers)
+        start, stop, index = self.slot(node.inputs[0]), self.slot(node.inputs[1]), self.memory.index()
+        self.memory.enter_loop([start.buffer, stop.buffer, *map(self.at, node.inputs[2 + carried:]), *buffers])
+        inner = self.iteration(node, index, buffers, buffers)
+        others = [self.fresh(b.nbytes) if inner.must_alternate(k) else b for k, b in enumerate(buffers[:carried])] + buffers[carried:]
+        if others == buffers:
+            regions = [inner]
+        else:
+            regions = [self.iteration(node, index, buffers, others), self.iteration(node, index, others, buffers)]
+            self.memory.tick(others)
+        bodies = tuple(self.body(region, region.graph.params[1:1 + carried]) for region in regions)
+        self.memory.leave_loop([*buffers, *others])
         self.settle_outputs(node, buffers)
-        lasts = tuple(Last(self.slot(o), (inner.label(r),))  # type: ignore[arg-type]
-                      for o, r in list(zip(node.outputs, body.results, strict=True))[carried:])
-        self.steps.append(Loop(index.slot(inner.label(body.params[0])), start, stop,  # type: ignore[arg-type]
-                               self.carries(node, inner, body.params[1:1 + carried], 2, buffers), lasts, tuple(steps), node))
+        names = [regions[-1].label(p) for p in node.regions[0].params[1:1 + carried]]
+        odd = tuple(Copy(o.slot(name), b.slot(name), "brings a value home after an odd number of iterations", node)
+                    for name, o, b in zip(names, others, buffers, strict=False) if o is not b)
+        results = tuple(map(self.slot, node.outputs))
+        lasts = tuple(Last(slot, tuple(region.label(region.graph.results[k]) for region in regions))
+                      for k, slot in enumerate(results) if k >= carried)
+        starts = self.starts(node.inputs[2:], buffers[:carried])
+        self.steps.append(Loop(index.slot(inner.label(node.regions[0].params[0])), start, stop, starts, bodies, odd, results[:carried], lasts, node))
+
+    def iteration(self, node: Node, index: Buffer, sources: Sequence[Buffer], targets: Sequence[Buffer]) -> Lowering:
+        """The region of one iteration of a loop, which reads carried values in `sources` and leaves the next ones in `targets`."""
+        carried, body = node.attrs["carried"], node.regions[0]
+        invariants = node.inputs[2 + carried:]
+        labels = self.labels(body.params[1 + carried:], invariants) | {body.params[0]: f"%{self.memory.loop_name(index)}"}
+        return Lowering(self.memory, body, [index, *sources[:carried], *map(self.at, invariants)], targets, labels)
+
+    def must_alternate(self, k: int) -> bool:
+        """Whether carried value `k` of this loop body is large and computed by kernels that cannot write into its own memory."""
+        result, target = self.find(self.graph.results[k]), self.targets[k]
+        i = self.defined.get(result)
+        if target.nbytes < ALTERNATE_BYTES or len(self.nodes) > ALTERNATE_NODES or i is None or self.want[result] is not target:
+            return False
+        node = self.nodes[i]
+        calls = self.memory.calls.get(node, ())
+        if not calls or any(o is result for call in calls for o, _ in must_share(call)):
+            return False
+        return not self.is_free(target, i, node.inputs, self.sharing(node, calls, result)[0])
+
+    def body(self, region: Lowering, params: Sequence[Value]) -> Body:
+        """One iteration: its steps, and where its carried values stand before and after."""
+        before = [(region.slot(p), region.label(p)) for p in params]
+        steps = tuple(region.run())
+        return Body(tuple(Carry(slot, name, target.slot(region.label(following)), region.label(following))
+                          for (slot, name), target, following in zip(before, region.targets, region.graph.results, strict=False)), steps)
 
     def while_loop(self, i: int, node: Node) -> None:
         """A loop that runs while its condition holds."""
@@ -207,11 +245,12 @@ class Lowering(Region):
         bound = [*buffers, *map(self.at, invariants)]
         inner = Lowering(self.memory, body, bound, buffers, self.labels(body.params[carried:], invariants))
         test = Lowering(self.memory, condition, bound, [predicate], inner.labels(condition.params, body.params))
-        tests, steps = test.run(), inner.run()
+        tests = tuple(test.run())
+        iteration = self.body(inner, body.params[:carried])
         self.memory.leave_loop(buffers)
         self.settle_outputs(node, buffers)
-        self.steps.append(While(tuple(tests), predicate.slot(test.label(condition.results[0])),  # type: ignore[arg-type]
-                                self.carries(node, inner, body.params, 0, buffers), tuple(steps), node))
+        starts = self.starts(node.inputs, buffers)
+        self.steps.append(While(tests, predicate.slot(test.label(condition.results[0])), starts, iteration, tuple(map(self.slot, node.outputs)), node))
 
     def cond(self, i: int, node: Node) -> None:
         """Two branches that leave their results in the same memory."""
@@ -227,8 +266,8 @@ class Lowering(Region):
             branches.append((branch, tuple(branch.run())))
             self.memory.tick([*map(self.at, operands), *buffers])
         self.settle_outputs(node, buffers)
-        results = tuple(Last(self.slot(o), tuple(b.label(b.graph.results[j]) for b, _ in branches)) for j, o in enumerate(node.outputs))  # type: ignore[arg-type]
-        self.steps.append(Cond(predicate, branches[0][1], branches[1][1], results, node))  # type: ignore[arg-type]
+        results = tuple(Last(self.slot(o), tuple(b.label(b.graph.results[j]) for b, _ in branches)) for j, o in enumerate(node.outputs))
+        self.steps.append(Cond(predicate, branches[0][1], branches[1][1], results, node))
 
 
 def used(call: Call) -> Iterator[Buffer]:

@@ -66,6 +66,10 @@ class Memory:
         """The index of a new loop: the first word of its state."""
         return Buffer(Space.FRAME, 0, 8, self.word(8 * LOOP_WORDS).offset)
 
+    def loop_name(self, index: Buffer) -> str:
+        """The name of a loop's index: both bodies of a loop read the same one."""
+        return f"i{index.offset // 8}"
+
     def constant(self, data: bytes) -> Buffer:
         """Frame words that hold `data` from the start; never written."""
         if data not in self.constants:
@@ -157,8 +161,8 @@ class Region:
         """The name of what stands in a value's memory."""
         return self.names[self.find(value)]
 
-    def slot(self, value: Value) -> Pending:
-        """A value's buffer and label."""
+    def slot(self, value: Value) -> Any:
+        """A value's buffer and label: a Pending slot."""
         return self.at(value).slot(self.label(value))
 
     def settle(self, value: Value, buffer: Buffer) -> None:
@@ -227,4 +231,4 @@ class Region:
     def copy(self, move: Move, node: Node | None) -> None:
         """One copy of a whole buffer."""
         target = move.target.slot(move.source.value)
-        self.emit(Copy(move.source, target, move.reason, node), [move.source.buffer, move.target])  # type: ignore[arg-type]
+        self.emit(Copy(move.source, target, move.reason, node), [move.source.buffer, move.target])

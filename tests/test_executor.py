@@ -15,7 +15,7 @@ from weft.ir.loops import Site
 from weft.ir.ops import OPS
 from weft.ir.plan import Call
 from weft.ir.types import TensorType, bool_, int64
-from weft.runtime import seam
+from weft.runtime import planner, seam
 from weft.runtime.check_plan import check_plan
 from weft.runtime.executable import Executable, InterpretedExecutable
 from weft.runtime.lowlevel import translate
@@ -187,9 +187,10 @@ class Programs:
         vectors += b.add_node(OPS.while_loop, inputs, {"carried": carried + 1}, regions=[condition, body]).outputs[1:]
 
 
-@pytest.mark.parametrize("seed", range(60))
-def test_random_programs(addresses, seed):
-    """Loops, conds, updates, aliases and written params in any mixture."""
+@pytest.mark.parametrize("seed", range(80))
+def test_random_programs(addresses, seed, monkeypatch):
+    """Loops, conds, updates, aliases and written params in any mixture; carried values of any size alternate in every other program."""
+    monkeypatch.setattr(planner, "ALTERNATE_BYTES", 4096 * (seed % 2))
     programs = Programs(seed)
     graph = programs.graph(3, 3, 2, 0, "main")
     writes = dict(zip(programs.random.sample(range(3), 2), programs.random.sample(range(3), 2), strict=True))
@@ -211,6 +212,18 @@ def test_fibonacci(addresses):
     _, x, y = body.param(SCALAR), body.param(VECTOR), body.param(VECTOR)
     plan = agree(loop_graph(body.finish([y, body.add(x, y)]), 2, 10), addresses, [np.arange(N), np.ones(N, np.int64)])
     assert all(depth == 1 for _, depth in plan.copies)
+
+
+@pytest.mark.parametrize("trips", [0, 1, 4, 5])
+def test_large_values_alternate(addresses, trips, monkeypatch):
+    """`u = flip(u) + v, v = u` cannot be computed in place: u alternates between two memories and v is copied, no more."""
+    monkeypatch.setattr(planner, "ALTERNATE_BYTES", 8 * N)
+    body = Builder("body")
+    _, u, v = body.param(SCALAR), body.param(VECTOR), body.param(VECTOR)
+    new = body.flip(body.add(body.flip(u, dims=(0,)), v), dims=(0,))
+    plan = agree(loop_graph(body.finish([new, u]), 2, trips), addresses, [np.arange(N), np.ones(N, np.int64)])
+    reasons = [(depth, copy.reason) for copy, depth in plan.copies]
+    assert [depth for depth, _ in reasons] == [1, 1, 0] and "odd number" in reasons[-1][1] and "and in turn" in str(plan)
 
 
 def test_recording_in_a_loop_copies_nothing(addresses):
@@ -305,7 +318,7 @@ def test_the_plan_prints_every_step():
     graph = loop_graph(body.finish([y, body.add(x, y)]), 2, 10)
     executable = Executable(graph, kernel_calls(graph), lambda kernels: [0] * len(kernels))
     text = str(executable.plan)
-    assert "for %p0'1@word[" in text and "carry %x'1 = " in text and "call add(" in text and "copy " in text
+    assert "for %i2@word[2] in" in text and "carry %x'1 = " in text and "call add(" in text and "copy " in text
 
 
 def test_interpreter_behind_the_same_interface():
