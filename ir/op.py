@@ -28,6 +28,8 @@ class Trait(enum.Enum):
     CONTROL = "has regions that run zero or more times"
     LIBRARY = "computed by a library call on whole buffers"
 
+    __hash__ = object.__hash__  # members are singletons; Enum's own is written in Python, and `Op.has` is hot
+
 
 class GradientRule(enum.Enum):
     """What stands in place of a derivative."""
