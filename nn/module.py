@@ -383,7 +383,7 @@ class Module:
                 for parameter in module._parameters.values():
                     if parameter is not None:
                         gradient = parameter.grad
-                        parameter.use_memory_of(function(parameter.data))
+                        parameter.data = function(parameter.data)
                         if gradient is not None:
                             parameter.grad = function(gradient)
                 for name, buffer in list(module._buffers.items()):

@@ -6,7 +6,6 @@ from typing import Any
 
 from ..ir.errors import DTypeError
 from ..tracer.location import error
-from ..tracer.slots import EPOCH
 from ..tracer.tape import alias_of
 from ..tracer.tensor import Tensor, wrap
 
@@ -26,11 +25,6 @@ class Parameter(Tensor):
         self.__dict__.update(alias_of(data).__dict__)
         if requires_grad:
             self.requires_grad_(True)
-
-    def use_memory_of(self, data: Tensor) -> None:
-        """Makes `data`, which may have another dtype, the parameter's memory."""
-        self._array, self._storage_or_none = data._memory(), data._storage
-        EPOCH.bump()
 
     def __repr__(self) -> str:
         return f"Parameter containing:\n{super().__repr__()}"

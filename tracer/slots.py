@@ -44,8 +44,7 @@ class TrackedDict(dict):
 
     def get(self, key: Any, default: Any = None) -> Any:
         """As dict.get, logged."""
-        value = super().get(key, default)
-        return value if STATE.trace is None else STATE.trace.slot_value(self, key, value)
+        return self[key] if key in self else default
 
     def __contains__(self, key: object) -> bool:
         if STATE.trace is not None:
