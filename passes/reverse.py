@@ -28,6 +28,7 @@ def backpropagate(
     input_keys: Keys = own_inputs,
     output_keys: Keys = own_outputs,
     on_node: Callable[[Any], None] | None = None,
+    arrive: Callable[[Any, tuple[Handle | None, ...]], tuple[Handle | None, ...]] | None = None,
 ) -> dict[Key, Handle]:
     """The cotangents of the `wanted` values, given those of others; values that nothing flows to are left out.
 
@@ -40,12 +41,16 @@ def backpropagate(
         input_keys, output_keys: the keys of a record's inputs and outputs, one each; a key tells values apart. The
             inputs and outputs themselves unless given, which is right for graphs.
         on_node: called before the rules of a record run (to give their nodes its source line).
+        arrive: may change the cotangents of a record's outputs, once they are complete.
     """
     steps, wanted, flowing = steps_of(nodes, input_keys, output_keys), dict.fromkeys(wanted), dict(cotangents)
     add = accumulate or b.add
     active = active_keys(steps, wanted)
     for node, inputs, outputs in reversed(steps):
         arriving = tuple([flowing.get(key) if key in wanted else flowing.pop(key, None) for key in outputs])
+        if arrive is not None:
+            arriving = arrive(node, arriving)
+            flowing.update((k, g) for k, g in zip(outputs, arriving, strict=True) if k in wanted and g is not None)
         targets = [i for i, key in enumerate(inputs) if key in active]
         if not targets or all(g is None for g in arriving):
             continue

@@ -13,9 +13,9 @@ from .dispatch import EMIT, write
 from .grad_mode import set_grad_enabled
 from .location import error
 from .loop_gradient import translate
-from .slots import EPOCH
+from .slots import EPOCH, note_read
 from .state import STATE
-from .tape import Accumulate, Edge, Record, alias_of, gradient_edge, tensor_requires_grad
+from .tape import Accumulate, Edge, Record, alias_of, gradient_edge, retain, tensor_requires_grad
 from .tensor import Tensor, method, tensor_property, wrap
 
 
@@ -60,15 +60,48 @@ def sweep(roots: Sequence[Tensor], seeds: Sequence[Tensor], wanted: Sequence[Edg
             assert edge is not None
             cotangents[edge] = EMIT.add(cotangents[edge], seed) if edge in cotangents else seed
         records = records_behind(cotangents)
+        targets = dict.fromkeys(wanted if wanted is not None else _ends(records, cotangents))
+        records = _leading_to(records, targets)
         _check_trace(records)
-        targets = set(wanted) if wanted is not None else _ends(records, cotangents)
-        targets |= {(r, k) for r in records if r.retained for k in r.retained}
-        found = backpropagate(records, cotangents, targets, EMIT, input_keys=edges_of, output_keys=_output_keys)
+        targets |= {(r, k): None for r in records if r.retained for k in r.retained}
+        walked: list[Record] = []
+        found = backpropagate(records, cotangents, targets, EMIT, input_keys=edges_of, output_keys=_output_keys, on_node=walked.append,
+                              arrive=_call_hooks if any(r.hooks for r in records) else None)
+        found |= {edge: _hooked(edge[0].leaf, g) for edge, g in found.items() if isinstance(edge[0], Accumulate)}
     for entry in records:
         _keep_retained(entry, found)
-        if not retain_graph:
+    if not retain_graph:
+        for entry in walked:
             entry.free()
     return found
+
+
+def _leading_to(records: Sequence[Record], targets: Iterable[Edge]) -> list[Record]:
+    """The records that a cotangent has to pass, or arrives at, on its way to the targets."""
+    needed: set[int] = set()
+    ends = {(id(entry), k) for entry, k in targets}
+    for entry in records:                           # what made a record's inputs stands before it
+        if any(e is not None and ((id(e[0]), e[1]) in ends or id(e[0]) in needed) for e in edges_of(entry)):
+            needed.add(id(entry))
+    made = {number for number, _ in ends}
+    return [r for r in records if id(r) in needed or id(r) in made]
+
+
+def _call_hooks(entry: Record, arriving: tuple[Tensor | None, ...]) -> tuple[Tensor | None, ...]:
+    """The cotangents of a record's outputs, after the hooks of the tensors that these were."""
+    if not entry.hooks:
+        return arriving
+    return tuple(g if g is None else _replaced(g, entry.hooks.get(k, {}).values()) for k, g in enumerate(arriving))
+
+
+def _replaced(value: Tensor, hooks: Iterable[Callable[[Tensor], Tensor | None]]) -> Tensor:
+    for hook in tuple(hooks):
+        changed = hook(value)
+        if changed is not None:
+            if tuple(changed.shape) != tuple(value.shape):
+                raise error(ShapeError, f"a hook made a gradient of shape {list(changed.shape)} from one of {list(value.shape)}")
+            value = changed
+    return value
 
 
 def _check_trace(records: Sequence[Record]) -> None:
@@ -96,7 +129,7 @@ def _accumulate(leaf: Tensor, value: Tensor) -> None:
     previous = leaf.grad
     if previous is None:
         leaf._set_grad(_own_copy(value))
-    elif STATE.grad_enabled and tensor_requires_grad(value):
+    elif STATE.grad_enabled:
         leaf._set_grad(EMIT.add(previous, value))
     else:
         with set_grad_enabled(False):
@@ -105,8 +138,8 @@ def _accumulate(leaf: Tensor, value: Tensor) -> None:
 
 def _own_copy(value: Tensor) -> Tensor:
     """The cotangent as a tensor that shares memory with nothing else."""
-    if tensor_requires_grad(value) and STATE.grad_enabled:
-        return value
+    if STATE.grad_enabled:
+        return value.clone()  # type: ignore[attr-defined]
     if value._array is None:
         return alias_value(value)
     return wrap(np.array(value._array, order="C"))
@@ -173,13 +206,13 @@ def backward_all(tensors: Sequence[Tensor] | Tensor, grad_tensors: Sequence[Tens
             return
         for (target, _), value in found.items():
             if isinstance(target, Accumulate):
-                _accumulate(target.leaf, _hooked(target.leaf, value))
+                _accumulate(target.leaf, value)
 
 
 def _hooked(leaf: Tensor, value: Tensor) -> Tensor:
-    for hook in leaf.__dict__.get("_backward_hooks", {}).values():
-        value = hook(value) or value
-    return value
+    if STATE.trace is not None:
+        note_read(leaf, "backward_hooks")
+    return _replaced(value, leaf._backward_hooks.values()) if leaf._backward_hooks else value
 
 
 def _wanted_edge(tensor: Tensor) -> Edge:
@@ -278,10 +311,7 @@ def retain_grad(self: Tensor) -> None:
         if not self._requires_grad:
             raise error(GradientError, "can't retain_grad on Tensor that has requires_grad=False")
         return
-    entry, k = edge
-    if entry.retained is None:
-        entry.retained = {}
-    entry.retained[k] = weakref.ref(self)
+    retain(self)
     self._retains_grad = True
 
 
@@ -293,24 +323,42 @@ def retains_grad(self: Tensor) -> bool:
 
 @method()
 def register_hook(self: Tensor, hook: Callable[[Tensor], Tensor | None]) -> Any:
-    """Calls `hook` with the gradient of this leaf before it is accumulated; a result replaces it. Returns a handle with `remove()`."""
-    if self._current_edge() is not None:
-        raise error(GradientError, "register_hook: hooks exist for leaf tensors; use autograd.grad for intermediate gradients")
-    hooks = self.__dict__.setdefault("_backward_hooks", {})
-    handle = HookHandle(hooks)
-    hooks[id(handle)] = hook
+    """Calls `hook` with the gradient of this tensor whenever one is computed; a result replaces it. Returns a handle with `remove()`.
+
+    The hook of a tensor that an operation made stays with the value that it has now, when the tensor is written later.
+    """
+    if not tensor_requires_grad(self):
+        raise error(GradientError, "cannot register a hook on a tensor that doesn't require gradient")
+    handle = HookHandle(self, self._current_edge())
+    handle.set({**handle.hooks(), id(handle): hook})
     return handle
 
 
 class HookHandle:
     """Removes a hook."""
 
-    def __init__(self, hooks: dict[int, Any]) -> None:
-        self._hooks = hooks
+    def __init__(self, tensor: Tensor, edge: Edge | None) -> None:
+        self._leaf, self._edge = tensor if edge is None else None, edge
+
+    def hooks(self) -> dict[int, Any]:
+        """The hooks of the leaf, or of the output of a record, by the identity of their handles."""
+        if self._leaf is not None:
+            return self._leaf._backward_hooks
+        entry, k = self._edge  # type: ignore[misc]
+        return (entry.hooks or {}).get(k, {})
+
+    def set(self, hooks: dict[int, Any]) -> None:
+        """Replaces the hooks; compiled programs compare the dict of a leaf by identity."""
+        if self._leaf is not None:
+            self._leaf._backward_hooks = hooks
+            EPOCH.bump()
+        else:
+            entry, k = self._edge  # type: ignore[misc]
+            entry.hooks = {**(entry.hooks or {}), k: hooks}
 
     def remove(self) -> None:
         """Removes the hook; a second call does nothing."""
-        self._hooks.pop(id(self), None)
+        self.set({key: hook for key, hook in self.hooks().items() if key != id(self)})
 
 
 def _get_data(self: Tensor) -> Tensor:
@@ -321,8 +369,6 @@ def _get_data(self: Tensor) -> Tensor:
 def _set_data(self: Tensor, other: Tensor) -> None:
     if STATE.trace is not None:
         raise error(TraceError, "`tensor.data = ...` inside a compiled function: write the values with `tensor.copy_(...)` under no_grad")
-    if self.dtype is not other.dtype:
-        raise error(GradientError, f"data: cannot change the dtype of a tensor from {self.dtype} to {other.dtype}")
     self._array, self._storage_or_none = other._memory(), other._storage
     self._base, self._steps = None, ()
     EPOCH.bump()

@@ -16,7 +16,7 @@ from ..ir.graph import Graph
 from ..ir.op import GradientRule, Op, Trait
 from .location import error
 from .state import STATE
-from .tape import derived_edge, gradient_edge, rebase, record, tensor_requires_grad
+from .tape import constant_edge, derived_edge, gradient_edge, move_retained, rebase, record, tensor_requires_grad
 from .tensor import Step, Tensor, wrap
 
 np.seterr(all="ignore")  # the reference meanings follow IEEE silently, as torch does
@@ -48,7 +48,12 @@ def _evaluate(op: Op, inputs: Sequence[Tensor], attrs: Mapping[str, Any]) -> lis
         if t._array is None:
             raise t._no_memory()
     result = op.evaluate(*arrays, **attrs)
-    return [_dense(op, r) for r in result] if type(result) is tuple else [_dense(op, result)]
+    if type(result) is tuple:
+        return [_dense(op, r) for r in result]
+    output = _dense(op, result)
+    if op.has(Trait.VIEW) and np.may_share_memory(output._array, arrays[0]):
+        output._storage_or_none = inputs[0]._storage    # one version counter for one memory
+    return [output]
 
 
 def _dense(op: Op, array: Any) -> Tensor:
@@ -62,7 +67,7 @@ def apply_copy(op: Op, x: Tensor, attrs: Mapping[str, Any] = _NO_ATTRS) -> Tenso
     """A view op whose result is a tensor of its own for the user (torch's `flip`, `repeat` copy)."""
     result = apply(op, (x,), attrs)
     if result._array is not None and not (result._array.flags.owndata and result._array.flags.c_contiguous):
-        result._array = np.array(result._array, order="C")
+        result._array, result._storage_or_none = np.array(result._array, order="C"), None
     return result
 
 
@@ -99,9 +104,9 @@ def link_view(result: Tensor, x: Tensor, steps: tuple[Step, ...]) -> None:
 
 def check_writable(target: Tensor, op_name: str) -> None:
     """Refuses what torch refuses: a leaf that requires grad, a view of one, a tensor whose elements overlap in memory."""
-    if STATE.grad_enabled:
-        base = target._base
-        if target._requires_grad and base is None and target._edge is None:
+    base = target._base
+    if STATE.grad_enabled and (target._requires_grad or base is not None):
+        if tensor_requires_grad(target) and target._edge is None:
             raise error(GradientError, f"{op_name}: a leaf Variable that requires grad is being used in an in-place operation. "
                         "Put the update under `with weft.no_grad():`")
         if base is not None and base._requires_grad and base._current_edge() is None:
@@ -113,21 +118,33 @@ def check_writable(target: Tensor, op_name: str) -> None:
 
 
 def overlaps(target: Tensor) -> bool:
-    """Whether two elements of the tensor certainly share memory (a stride of 0, or a row that runs into the next)."""
+    """Whether two elements of the tensor share memory."""
     array = target._array
     if array is not None and array.flags.forc:
         return False
+    axes = sorted((s, n) for s, n in zip(target.stride(), target.shape, strict=True) if n > 1)
     reach = 0
-    for stride, size in sorted((s, n) for s, n in zip(target.stride(), target.shape, strict=True) if n > 1):
+    for stride, size in axes:
         if stride <= reach:
-            return True
+            return stride == 0 or _collide(axes)
         reach += stride * (size - 1)
     return False
+
+
+def _collide(axes: Sequence[tuple[int, int]]) -> bool:
+    """The full count, for strides in which a row runs into the next."""
+    offsets = np.zeros((), np.int64)
+    for stride, size in axes:
+        offsets = np.add.outer(offsets, stride * np.arange(size))
+    return np.unique(offsets).size < offsets.size
 
 
 def write(target: Tensor, new: Tensor, op_name: str = "copy_") -> Tensor:
     """Writes `new` (same shape and dtype) into the memory of `target`; the version counter moves and gradient edges follow."""
     check_writable(target, op_name)
+    if target._made_without_grad and STATE.grad_enabled and (tensor_requires_grad(new) or tensor_requires_grad(target)):
+        raise error(GradientError, "A view was created in no_grad mode and is being modified inplace with grad mode enabled: make the view "
+                    "outside no_grad, or write under no_grad")
     trace = STATE.trace
     if trace is not None:
         trace.write(target, new)
@@ -138,28 +155,30 @@ def write(target: Tensor, new: Tensor, op_name: str = "copy_") -> Tensor:
             raise error(GradientError, f"{op_name}: this tensor is read-only memory")
         if new._array is not target._array:
             target._array[...] = new._array
-    written(target, new)
+    written(target, new, op_name)
     return target
 
 
-def written(target: Tensor, new: Tensor) -> None:
+def written(target: Tensor, new: Tensor, op_name: str) -> None:
     """The bookkeeping after a write: version, and edges when a gradient is recorded."""
     base = target._base
     tracked = STATE.grad_enabled and (tensor_requires_grad(new) or tensor_requires_grad(target))
-    new_edge = gradient_edge(new) if tracked else None
-    if tracked and base is not None:
-        derived_edge(target)
-        rebase(target, new_edge)
-    target._storage.version += 1
     if not tracked:
+        target._storage.version += 1
         return
-    if target._made_without_grad:
-        raise error(GradientError, "A view was created in no_grad mode and is being modified inplace with grad mode enabled: make the view "
-                    "outside no_grad, or write under no_grad")
+    new_edge, old_edge = gradient_edge(new), derived_edge(target)
+    if new_edge is None and old_edge is not None:
+        new_edge = constant_edge(old_edge, target.type_, op_name)
+    if base is not None:
+        moved = base._edge
+        rebase(target, new_edge)
+        move_retained(base, moved)
+    target._storage.version += 1
     if base is not None:
         base._edge_version = base._storage.version
         target._edge_version = target._storage.version
     target._edge, target._requires_grad = new_edge, new_edge is not None
+    move_retained(target, old_edge)
 
 
 class TensorEmitter(Emitter):

@@ -11,6 +11,7 @@ from .dispatch import EMIT, write
 from .dtypes import torch_name
 from .location import error
 from .promotion import can_cast
+from .tape import next_record, preserve
 from .tensor import Tensor
 
 
@@ -21,13 +22,18 @@ def check_castable(result: DType, target: DType) -> None:
                     "use the out-of-place form, or convert the tensor first with `.to(...)`")
 
 
-def assign(target: Tensor, value: Tensor, name: str) -> Tensor:
-    """Writes the result `value` of the operation `name` into `target`, which keeps its dtype and shape."""
+def assign(target: Tensor, value: Tensor, name: str, since: int | None = None) -> Tensor:
+    """Writes the result `value` of the operation `name` into `target`, which keeps its dtype and shape.
+
+    `since` tells the records of the operation itself, which may have saved the target.
+    """
     if value.dtype is not target.dtype:
         check_castable(value.dtype, target.dtype)
         value = EMIT.cast(value, target.dtype)
     if tuple(value.shape) != tuple(target.shape):
         raise error(ShapeError, f"{name}: output with shape {list(target.shape)} doesn't match the broadcast shape {list(value.shape)}")
+    if since is not None and value._edge is not None:
+        preserve(value, target, since)
     return write(target, value, name)
 
 
@@ -37,7 +43,8 @@ def in_place(function: Callable[..., Tensor], name: str = "") -> Callable[..., T
 
     @functools.wraps(function)
     def method(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        return assign(self, function(self, *args, **kwargs), method.__name__)
+        since = next_record()
+        return assign(self, function(self, *args, **kwargs), method.__name__, since)
 
     method.__name__ = method.__qualname__ = f"{plain}_"
     method.__doc__ = f"In-place form of `weft.{plain}`; returns the tensor."

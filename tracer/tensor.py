@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -62,6 +63,8 @@ class Tensor(Methods):
     _grad: Tensor | None = None
     _accumulator: Any = None
     _retains_grad: bool = False
+    _backward_hooks: Mapping[int, Callable[[Tensor], Tensor | None]] = MappingProxyType({})
+    """Called with a leaf's gradient; replaced as a whole, so that compiled programs notice."""
     _made_without_grad: bool = False
     """A view that was made under no_grad."""
     _frozen: bool = False
