@@ -12,6 +12,7 @@ from weft.ir.index import (
     Constant,
     Variable,
     affine,
+    compose,
     evaluate,
     flatten,
     substitute,
@@ -20,7 +21,8 @@ from weft.ir.index import (
     variables_of,
     within,
 )
-from weft.ir.types import Symbol
+from weft.ir.ops import OPS
+from weft.ir.types import Symbol, TensorType, float64
 
 A, J, K = Variable("i", 7), Variable("j", 32), Variable("k", 4)
 DIMS = (Variable("a", 5), Variable("b", 4), Variable("c", 6), Variable("d", 1))
@@ -175,3 +177,51 @@ def test_every_point_of_a_reshape_chain():
     expected = np.arange(24).reshape(6, 4).transpose(1, 0).reshape(3, 8)
     for point in itertools.product(range(3), range(8)):
         assert evaluate(source, dict(zip(dims, point, strict=True))) == expected[point]
+
+
+def random_view(rng, shape):
+    """A random view op for a tensor of `shape` that is not empty: (op, attributes)."""
+    rank, kind = len(shape), rng.integers(6)
+    if kind == 0:
+        size = int(np.prod(shape))
+        first = int(rng.choice([d for d in range(1, size + 1) if size % d == 0]))
+        return OPS.reshape, {"shape": (first, 1, size // first)}
+    if kind == 1:
+        return OPS.permute, {"dims": tuple(map(int, rng.permutation(rank)))}
+    if kind == 2:
+        starts = tuple(int(rng.integers(n)) for n in shape)
+        stops = tuple(int(rng.integers(a + 1, n + 1)) for a, n in zip(starts, shape, strict=True))
+        return OPS.slice, {"starts": starts, "stops": stops, "steps": tuple(int(rng.integers(1, 4)) for _ in shape)}
+    if kind == 3:
+        return OPS.flip, {"dims": tuple(k for k in range(rank) if rng.random() < 0.5)}
+    if kind == 4:
+        return OPS.broadcast, {
+            "shape": (int(rng.integers(1, 3)), *(n if n > 1 else int(rng.integers(1, 3)) for n in shape))
+        }
+    size = int(np.prod(shape))
+    window = tuple(int(rng.integers(1, 4)) for _ in range(rng.integers(3)))
+    strides = tuple(int(rng.integers((size - 1) // max(sum(window), 1) + 1)) for _ in window)
+    return OPS.as_strided, {"shape": window, "strides": strides, "offset": 0}
+
+
+@settings(max_examples=200)
+@given(st.integers(0, 2**31))
+def test_a_chain_of_views_reads_what_its_index_map_says(seed):
+    rng = np.random.default_rng(seed)
+    shape = tuple(int(rng.integers(1, 6)) for _ in range(rng.integers(1, 4)))
+    source = result = np.arange(np.prod(shape)).reshape(shape)
+    views = []
+    for _ in range(rng.integers(1, 7)):
+        op, attrs = random_view(rng, result.shape)
+        views.append((op, TensorType(result.shape, float64), attrs))
+        result = op.evaluate(result, **attrs)
+        if result.size > 2000:
+            break
+    dims = variables(result.shape)
+    indices = compose(views, dims)
+    points = dict(zip(dims, np.indices(result.shape), strict=True))
+    np.testing.assert_array_equal(
+        source[tuple(np.broadcast_to(evaluate(i, points), result.shape) for i in indices)], result
+    )
+    for index, size in zip(indices, shape, strict=True):
+        assert index.low >= 0 and index.high < size
