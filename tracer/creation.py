@@ -65,6 +65,8 @@ def from_array(array: np.ndarray) -> Tensor:
         return wrap(array)
     dtype = dtype_of_numpy(array.dtype)
     if array.size <= LITERAL_LIMIT:
+        if not array.size:
+            return EMIT.full(array.shape, 0, dtype)
         if array.ndim == 0:
             return EMIT.scalar(array.item(), dtype)
         return EMIT.literal(values=tuple(array.reshape(-1).tolist()), shape=array.shape, dtype=dtype)

@@ -22,7 +22,7 @@ from .dtypes import torch_name
 from .location import error
 from .promotion import as_tensor_of, common_shape, named, operand, tensor_over, wants_grad
 from .scalars import RuntimeScalar
-from .shape import check_index, chain, reshape_step
+from .shape import chain, check_index, reshape_step, wrapped_position
 from .state import STATE
 from .tensor import Step, Tensor, method, wrap
 
@@ -104,8 +104,9 @@ def take_apart(x: Tensor, key: Any) -> Index:
             _add(index, item)
     while index.axis < rank:
         index.whole()
-    if index.mask is not None and len([i for i in items if isinstance(i, Tensor) and (i.ndim or i.dtype is bool_)]) > 1:
+    if index.mask is not None and sum(isinstance(i, Tensor) and (i.ndim > 0 or i.dtype is bool_) for i in items) > 1:
         index.mask = None
+        require_no_trace("how many elements a mask selects", "index with the mask alone, or use `weft.where(mask, x, other)`")
     return index
 
 
@@ -185,13 +186,6 @@ def _add_dynamic(index: Index, position: Tensor) -> None:
     n = index.shape[index.axis]
     index.whole()
     index.dynamic[len(index.view) - 1] = wrapped_position(position, n)
-
-
-def wrapped_position(position: Tensor, n: int) -> Tensor:
-    """A traced position along an axis of size n, with negative ones counted from the end."""
-    position = EMIT.cast(position, int64)
-    from_end = apply(OPS.add, (position, EMIT.scalar(n, int64)))
-    return apply(OPS.select, (apply(OPS.lt, (position, EMIT.scalar(0, int64))), from_end, position))
 
 
 def _add_mask(index: Index, mask: Tensor) -> None:

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import itertools
+import operator
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -185,6 +186,8 @@ def repeat_interleave(input: Tensor, repeats: Any, dim: int | None = None, *, ou
     """Each element repeated in place: `repeats` times, or as often as the tensor `repeats` says."""
     x = reshape(input, -1) if dim is None else input
     d = axis(0 if dim is None else dim, x.ndim)
+    if isinstance(repeats, int):
+        repeats = operator.index(repeats)
     if isinstance(repeats, Tensor):
         require_no_trace("the result's size of repeat_interleave with a tensor of repeats", "pass a Python int")
         repeats = repeats.tolist()  # type: ignore[attr-defined]
@@ -227,7 +230,7 @@ def roll(input: Tensor, shifts: int | Sequence[int], dims: int | Sequence[int] |
         if not isinstance(shifts, int) and len(shifts) != 1:
             raise error(ShapeError, "roll: shifts and dimensions must align: give `dims`")
         return named(EMIT.view_as(roll(reshape(input, -1), shifts, 0), tuple(input.shape)), "RollBackward0")
-    steps = [shifts] if isinstance(shifts, int) else list(shifts)
+    steps = sizes([shifts])
     along = [dims] if isinstance(dims, int) else list(dims)
     if len(steps) != len(along):
         raise error(ShapeError, f"shifts and dimensions must align. shifts: {len(steps)}, dims:{len(along)}")
@@ -265,7 +268,7 @@ def rot90(input: Tensor, k: int = 1, dims: Sequence[int] = (0, 1)) -> Tensor:
 # ---- triangles and diagonals ---------------------------------------------------------------------------------------------
 
 def _triangle(input: Tensor, diagonal: int, lower: bool, name: str) -> Tensor:
-    shape = tuple(input.shape)
+    shape, diagonal = tuple(input.shape), operator.index(diagonal)
     if len(shape) < 2:
         raise error(ShapeError, f"{name}: input tensor must have at least 2 dimensions")
     rows, columns = (apply(OPS.iota, (), {"shape": shape[-2:], "dim": d, "dtype": int64}) for d in (0, 1))
@@ -289,7 +292,7 @@ def triu(input: Tensor, diagonal: int = 0) -> Tensor:
 @method()
 def diag_embed(input: Tensor, offset: int = 0, dim1: int = -2, dim2: int = -1) -> Tensor:
     """The last axis as the diagonal of a new matrix of zeros, on the axes `dim1` and `dim2` of the result."""
-    shape = tuple(input.shape)
+    shape, offset = tuple(input.shape), operator.index(offset)
     n, rank = shape[-1] + (offset if offset >= 0 else -offset), len(shape) + 1
     flat = EMIT.full((*shape[:-1], n * n), 0, input.dtype)
     start = offset if offset >= 0 else -offset * n

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import math
+import operator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -153,7 +154,7 @@ def msort(input: Tensor) -> Tensor:
 @method()
 def topk(input: Tensor, k: int, dim: int = -1, largest: bool = True, sorted: bool = True) -> SortResult:  # noqa: A002
     """The k largest (or smallest) elements along an axis in order, and where they came from."""
-    d = axis(dim, input.ndim)
+    d, k = axis(dim, input.ndim), operator.index(k)
     n = input.shape[d] if input.ndim else 1
     if not 0 <= k <= n:
         raise error(IndexRangeError, f"selected index k out of range: k={k} of {n} elements")
@@ -175,7 +176,7 @@ def _first(x: Tensor, d: int, k: int) -> Tensor:
 @method()
 def kthvalue(input: Tensor, k: int, dim: int = -1, keepdim: bool = False) -> SortResult:
     """The k-th smallest element along an axis (k counts from 1), and where it was."""
-    d = axis(dim, input.ndim)
+    d, k = axis(dim, input.ndim), operator.index(k)
     n = input.shape[d] if input.ndim else 1
     if not 1 <= k <= n:
         raise error(IndexRangeError, f"kthvalue(): selected number k out of range for dimension {d}")

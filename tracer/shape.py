@@ -1,6 +1,7 @@
 """Views: other shapes, orders and parts of the same memory. Each is a chain of the IR's view ops."""
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -8,12 +9,14 @@ import numpy as np
 
 from ..ir.errors import GradientError, IndexRangeError, ShapeError, TraceError
 from ..ir.ops import OPS
-from ..ir.types import DType
+from ..ir.types import DType, int64
 from .axes import axes, axis, count, infer_sizes, sizes
-from .dispatch import apply_copy, link_view, view as view_step
+from .dispatch import EMIT, apply, apply_copy, link_view
+from .dispatch import view as view_step
 from .layout import contiguous_strides, view_strides
 from .location import error
 from .promotion import named, wants_grad
+from .scalars import RuntimeScalar
 from .slots import EPOCH
 from .state import STATE
 from .tape import tensor_requires_grad
@@ -284,14 +287,40 @@ moveaxis = movedim
 
 # ---- parts ---------------------------------------------------------------------------------------------------------------
 
+def traced_position(position: Any) -> Tensor | None:
+    """The 0-d tensor behind a position that is known only when the compiled program runs; None for a plain int."""
+    if type(position) is RuntimeScalar:
+        return position.tensor
+    return position if isinstance(position, Tensor) and STATE.trace is not None and not position.ndim else None
+
+
+def wrapped_position(position: Tensor, n: int) -> Tensor:
+    """A traced position along an axis of size n, with negative ones counted from the end."""
+    position = EMIT.cast(position, int64)
+    from_end = apply(OPS.add, (position, EMIT.scalar(n, int64)))
+    return apply(OPS.select, (apply(OPS.lt, (position, EMIT.scalar(0, int64))), from_end, position))
+
+
+def _part_at(x: Tensor, d: int, start: Tensor, length: int) -> Tensor:
+    """`length` elements of axis d from a traced position, as a new value."""
+    shape = tuple(x.shape)
+    if not 0 <= length <= shape[d]:
+        raise error(IndexRangeError, f"narrow: {length} elements do not fit dimension {d} of size {shape[d]}")
+    starts = [wrapped_position(start, shape[d]) if k == d else EMIT.scalar(0, int64) for k in range(len(shape))]
+    return apply(OPS.dynamic_slice, (x, *starts), {"sizes": (*shape[:d], length, *shape[d + 1:])})
+
+
 @method()
-def narrow(input: Tensor, dim: int, start: int, length: int) -> Tensor:
-    """`length` elements from `start` along `dim`."""
+def narrow(input: Tensor, dim: int, start: Any, length: int) -> Tensor:
+    """`length` elements from `start` along `dim`. In a compiled function `start` may be a traced number; the result is then a copy."""
     shape = tuple(input.shape)
     if not shape:
         raise error(ShapeError, "narrow() cannot be applied to a 0-dim tensor.")
-    d = axis(dim, len(shape))
-    n = shape[d]
+    d, length = axis(dim, len(shape)), operator.index(length)
+    n, traced = shape[d], traced_position(start)
+    if traced is not None:
+        return named(_part_at(input, d, traced, length), "SliceBackward0")
+    start = operator.index(start)
     if not -n <= start <= n:
         raise error(IndexRangeError, f"start out of range (expected to be in range of [{-n}, {n}], but got {start})")
     first = start + n if start < 0 else start
@@ -313,13 +342,15 @@ def select_steps(shape: Sequence[int], d: int, index: int) -> list[Step]:
 
 
 @method()
-def select(input: Tensor, dim: int, index: int) -> Tensor:
-    """The part at one index of axis `dim`, which disappears."""
+def select(input: Tensor, dim: int, index: Any) -> Tensor:
+    """The part at one index of axis `dim`, which disappears. In a compiled function `index` may be a traced number: a copy then."""
     shape = tuple(input.shape)
     if not shape:
         raise error(IndexRangeError, "select() cannot be applied to a 0-dim tensor.")
-    d = axis(dim, len(shape))
-    return chain(input, select_steps(shape, d, check_index(index, shape[d], d)), "SelectBackward0")
+    d, traced = axis(dim, len(shape)), traced_position(index)
+    if traced is not None:
+        return named(EMIT.view_as(_part_at(input, d, traced, 1), (*shape[:d], *shape[d + 1:])), "SelectBackward0")
+    return chain(input, select_steps(shape, d, check_index(operator.index(index), shape[d], d)), "SelectBackward0")
 
 
 @method()
@@ -341,7 +372,7 @@ def split(input: Tensor, split_size_or_sections: int | Sequence[int], dim: int =
     d = axis(dim, len(shape))
     n = shape[d]
     if isinstance(split_size_or_sections, int):
-        size = split_size_or_sections
+        size = operator.index(split_size_or_sections)
         if size < 0 or (size == 0 and n):
             raise error(ShapeError, f"split expects split_size be non-negative, but got split_size={size}" if size < 0 else
                         f"split_size can only be 0 if dimension size is 0, but got dimension size of {n}")
@@ -353,7 +384,7 @@ def split(input: Tensor, split_size_or_sections: int | Sequence[int], dim: int =
 @method()
 def split_with_sizes(input: Tensor, split_sizes: Sequence[int], dim: int = 0) -> tuple[Tensor, ...]:
     """Pieces of the sizes given along `dim`."""
-    shape = tuple(input.shape)
+    shape, split_sizes = tuple(input.shape), sizes([split_sizes])
     d = axis(dim, len(shape))
     if sum(split_sizes) != shape[d] or min(split_sizes, default=0) < 0:
         raise error(ShapeError, f"split_with_sizes expects split_sizes to sum exactly to {shape[d]} (input tensor's size at dimension {d}), but got "
@@ -368,6 +399,7 @@ def split_with_sizes(input: Tensor, split_sizes: Sequence[int], dim: int = 0) ->
 @method()
 def chunk(input: Tensor, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
     """At most `chunks` pieces of equal size (the last may be smaller)."""
+    chunks = operator.index(chunks)
     if chunks <= 0:
         raise error(ShapeError, f"chunk expects `chunks` to be greater than 0, got: {chunks}")
     n = input.shape[axis(dim, input.ndim)] if input.ndim else 1
@@ -381,10 +413,10 @@ def tensor_split(input: Tensor, indices_or_sections: int | Sequence[int], dim: i
     d = axis(dim, len(shape))
     n = shape[d]
     if isinstance(indices_or_sections, int):
-        parts = indices_or_sections
+        parts = operator.index(indices_or_sections)
         cuts = [k * (n // parts) + min(k, n % parts) for k in range(1, parts)]
     else:
-        cuts = [min(max(c + n if c < 0 else c, 0), n) for c in indices_or_sections]
+        cuts = [min(max(c + n if c < 0 else c, 0), n) for c in sizes([indices_or_sections])]
     bounds = zip([0, *cuts], [*cuts, n], strict=True)
     return tuple(chain(input, [slice_step(shape, d, a, max(a, b))]) for a, b in bounds)
 
@@ -431,7 +463,7 @@ def strided(x: Tensor, shape: Sequence[int], factors: Sequence[dict[int, int]], 
 @method()
 def diagonal(input: Tensor, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Tensor:
     """A view of the diagonal of two axes, as the last axis; `offset` > 0 is above the main diagonal."""
-    shape = tuple(input.shape)
+    shape, offset = tuple(input.shape), operator.index(offset)
     a, b = axis(dim1, len(shape)), axis(dim2, len(shape))
     if a == b:
         raise error(ShapeError, f"diagonal dimensions cannot be identical {dim1}, {dim2}")
@@ -444,7 +476,7 @@ def diagonal(input: Tensor, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Te
 @method()
 def unfold(input: Tensor, dimension: int, size: int, step: int) -> Tensor:
     """All windows of `size` elements along an axis, `step` apart, as a view with one more axis."""
-    shape = tuple(input.shape)
+    shape, size, step = tuple(input.shape), operator.index(size), operator.index(step)
     d = axis(dimension, len(shape))
     if size > (shape[d] if shape else 1):
         raise error(ShapeError, f"maximum size for tensor at dimension {d} is {shape[d] if shape else 1} but size is {size}")
@@ -456,7 +488,8 @@ def unfold(input: Tensor, dimension: int, size: int, step: int) -> Tensor:
 @method()
 def as_strided(input: Tensor, size: Sequence[int], stride: Sequence[int], storage_offset: int | None = None) -> Tensor:
     """A view of the tensor's memory with any strides, counted in elements of the storage."""
-    offset = input.storage_offset() if storage_offset is None else storage_offset
+    size, stride = sizes([size]), sizes([stride])
+    offset = input.storage_offset() if storage_offset is None else operator.index(storage_offset)
     base = input if input._base is None else input._base
     if not is_contiguous(base) or base.storage_offset() != 0:
         raise error(ShapeError, f"as_strided: the memory has shape {list(base.shape)} with strides {base.stride()}; only views of contiguous "
