@@ -252,7 +252,7 @@ class CodeCache:
                 for key, (_, origin, reason) in zip(keys, objects, strict=True)}
 
     def module(self, identity: str, build: Callable[[], bytes]) -> Any:
-        """The handle of other code, such as the executor's, to be kept; `identity` is all that its content depends on."""
+        """The handle, to be kept, of other code, such as the executor's; `identity` is all that makes its content."""
         with self._lock:
             data, origin, reason = self.disk.fetch(_digest("module", identity), build)
             self.statistics.count(Code(0, "", origin, reason))

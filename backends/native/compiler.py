@@ -40,4 +40,5 @@ def _guarded(finish: Callable[..., Any], sources: Mapping[str, str]) -> Any:
             raise
         except Exception as error:
             shown = "\n\n".join(sources.values())
-            raise CompileError(f"cannot compile a kernel: {type(error).__name__}: {error}\n\n{shown}") from error
+            reason = str(error).split("\n\nFile")[0]            # Numba adds that it cannot find the source
+            raise CompileError(f"cannot compile a kernel: {type(error).__name__}: {reason}\n\n{shown}") from error

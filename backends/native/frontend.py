@@ -10,10 +10,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import llvmlite.ir as llvm
-from numba.core import bytecode, funcdesc, interpreter, postproc, targetconfig, types
+from numba.core import bytecode, funcdesc, interpreter, targetconfig, types
 from numba.core.compiler import Flags
-from numba.core.ir_utils import check_and_legalize_ir
 from numba.core.lowering import Lower
+from numba.core.transforms import canonicalize_cfg
 from numba.core.typed_passes import type_inference_stage
 
 from .intrinsics import NAMESPACE, OPERATORS
@@ -105,9 +105,8 @@ def _lower(function: Any, symbol: str, module: Module) -> None:
     """Adds one kernel to the module."""
     identity = bytecode.FunctionIdentity.from_function(function)
     program = interpreter.Interpreter(identity).interpret(bytecode.ByteCode(func_id=identity))
-    postproc.PostProcessor(program).run(False)
+    program.blocks, program.generator_info = canonicalize_cfg(program.blocks), None
     with targetconfig.ConfigStack().enter(_FLAGS.copy()):
-        check_and_legalize_ir(program, flags=_FLAGS)
         typed = type_inference_stage(_TYPING, _LOWERING, program, _ARGUMENTS, types.none)
         descriptor = funcdesc.PythonFunctionDescriptor.from_specialized_function(
             program, typed.typemap, typed.return_type, typed.calltypes, mangler=lambda name, *_, **__: symbol,
