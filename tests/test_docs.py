@@ -6,6 +6,7 @@ what it prints. Set WEFT_UPDATE_GOLDEN=1 to write the printed text into the page
 from __future__ import annotations
 
 import contextlib
+import difflib
 import io
 import json
 import os
@@ -49,13 +50,13 @@ def test_python_blocks_print_what_the_page_says(name, tmp_path):
     path = ROOT / name
     result = subprocess.run([sys.executable, __file__, path], cwd=tmp_path, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
-    page, found = path.read_text(encoding="utf-8"), json.loads(result.stdout)
+    page = true = path.read_text(encoding="utf-8")
+    for start, end, printed in reversed(json.loads(result.stdout)):
+        true = true[:start] + printed + true[end:]
     if os.environ.get("WEFT_UPDATE_GOLDEN"):
-        for start, end, printed in reversed(found):
-            page = page[:start] + printed + page[end:]
-        path.write_text(page, encoding="utf-8")
+        path.write_text(true, encoding="utf-8")
     else:
-        assert [page[start:end] for start, end, _ in found] == [printed for _, _, printed in found]
+        assert page == true, "\n".join(difflib.unified_diff(page.splitlines(), true.splitlines(), "the page", "the truth"))
 
 
 @pytest.mark.parametrize("name", PAGES)
