@@ -18,8 +18,8 @@ Key = Hashable
 class Record(Protocol):
     """One operation that was computed; a graph `Node` is one, and so is a record of a tape.
 
-    `inputs` and `outputs` hold handles. Those that no rule reads may be placeholders that know only shape and dtype; an
-    op with regions reads all its inputs and none of its outputs.
+    `inputs` and `outputs` hold handles, and are indexed by number or iterated over. Those that no rule reads may be
+    placeholders that know only shape and dtype; an op with regions reads all its inputs and none of its outputs.
     """
 
     op: Op

@@ -91,7 +91,7 @@ def loop_rule(
     b: Emitter, node: Any, arriving: Cotangents, targets: Sequence[int], backpropagate: Backpropagate
 ) -> Cotangents:
     """The two loops of this page's first lines; start and stop must be constants."""
-    start, stop = (b.constant_value(x) for x in node.inputs[:2])
+    start, stop = b.constant_value(node.inputs[0]), b.constant_value(node.inputs[1])
     if start is None or stop is None:
         raise no_derivative(
             node,
@@ -142,7 +142,7 @@ class LoopReverse:
     def __init__(
         self, b: Emitter, node: Any, start: int, stop: int, targets: Sequence[int], backpropagate: Backpropagate
     ) -> None:
-        self.b, self.node, self.targets, self.backpropagate = b, node, targets, backpropagate
+        self.b, self.targets, self.backpropagate = b, targets, backpropagate
         self.start, self.count = start, max(stop - start, 0)
         self.body: Graph = node.regions[0]
         self.carried: int = node.attrs["carried"]
@@ -150,7 +150,8 @@ class LoopReverse:
         self.index, *rest = self.body.params
         self.slots, self.invariants = rest[: self.carried], rest[self.carried :]
         self.next, self.lasts = self.body.results[: self.carried], self.body.results[self.carried :]
-        self.operands: Sequence[Handle] = node.inputs[2 + self.carried :]
+        self.inputs: Sequence[Handle] = tuple(node.inputs)
+        self.operands = self.inputs[2 + self.carried :]
         self.wanted_invariants = [i - 2 - self.carried for i in targets if i >= 2 + self.carried]
         self.wanted_slots = self._wanted_slots({i - 2 for i in targets if i < 2 + self.carried})
         self.free = _free_values(self.body, {self.index, *self.invariants})
@@ -251,7 +252,7 @@ class LoopReverse:
         if not stored:
             return {}
         buffers = [self.b.full((self.count, *v.shape), False if v.dtype.kind == "bool" else 0, v.dtype) for v in stored]
-        first, rest = 2 + self.carried, self.node.inputs
+        first, rest = 2 + self.carried, self.inputs
         operands = (*rest[:first], *buffers, *rest[first:])
         outputs = self.b.control(
             OPS.loop, operands, {"carried": self.carried + len(stored)}, (self._storing_body(stored),)
