@@ -103,10 +103,21 @@ class BodyWriter:
                 self.places[result] = Place(self.argument(outer, hint, Role.OUTPUT))
 
     def _base_of_update(self, result: Value) -> Value | None:
-        """The param that `result` is an update of."""
+        """The param that `result` is an update of, if everybody else has read it by then."""
         stage = self.plan.stage_of[result]
         base = stage.node.inputs[0] if is_update(stage) else None
-        return base if base in self.body.params else None
+        return base if base in self.body.params and self._is_read_before(base, stage) else None
+
+    def _is_read_before(self, base: Value, update: Stage) -> bool:
+        """Whether no stage but `update` itself needs `base` in or after its group."""
+        started = False
+        for group in self.groups:
+            started = started or update in group.stages
+            for stage in group.stages if started else ():
+                needs = any(r.value is base for r in self.plan.access(stage).reads) or is_update(stage) and stage.node.inputs[0] is base
+                if needs and stage is not update:
+                    return False
+        return True
 
     def scratch(self, value: Value) -> Place:
         """A place in memory of the call for a whole value."""
@@ -140,6 +151,7 @@ class BodyWriter:
 
     def write_serial(self, groups: Sequence[Group]) -> None:
         """Writes the groups one after another."""
+        self.groups = groups
         self.add_outputs()
         self.write_groups(groups)
 
@@ -148,7 +160,9 @@ class BodyWriter:
         self.groups = groups
         self._note_readers()
         for group in groups:
-            if group.unrolled:
+            if any(s.empty for s in group.stages):
+                self._write_empty(group)
+            elif group.unrolled:
                 for stage in group.stages:
                     self._write_unrolled(stage)
             elif is_update(group.stages[0]):
@@ -157,6 +171,15 @@ class BodyWriter:
                 writer = GroupWriter(self.builder, self.points, self.plan, group)
                 self._place_values(writer)
                 writer.write()
+
+    def _write_empty(self, group: Group) -> None:
+        """A group with a stage that has nothing to compute, which is alone in it: what remains is the base of an update."""
+        (stage,) = group.stages
+        for value in stage.outputs:
+            if is_update(stage):
+                self._write_update(group, stage)
+            elif value not in self.places:
+                self.places[value] = self.scratch(value)
 
     def _note_readers(self) -> None:
         """Notes the groups that read each value."""
@@ -199,7 +222,7 @@ class BodyWriter:
             return None
         reading = self.readers.get(value, [])
         last = [s for g in reading[-1:] for s in g.stages if is_update(s) and s.node.inputs[0] is value]
-        return last[0] if last else None
+        return last[0] if last and self._is_read_before(value, last[0]) else None
 
     def _update_place(self, stage: Stage) -> Place:
         """Where an update leaves its value."""
@@ -215,7 +238,8 @@ class BodyWriter:
         held = self.places[base].buffer
         if held is None or place.buffer is not held and place.buffer.same_as != held.name:
             self._copy(base, place.buffer)
-        emit_update(self.builder, self.points, self.plan, stage, split=False)
+        if not stage.empty:
+            emit_update(self.builder, self.points, self.plan, stage, split=False)
         place.level = self.builder.level
 
     def _copy(self, value: Value, target: Buffer) -> None:

@@ -311,14 +311,15 @@ class GroupWriter:
         for part in nest.parts:
             if part.task is Task.ROW_FOLD:
                 self.sums[part.stage] = self._accumulator(part.stage, nest.vector, self._has_tail(nest))
-        for loop in nest.loops[:-1]:
-            self.builder.open(loop.variable, 0, loop.size)
-        if not nest.loops:
-            self._write_points(nest)
-        else:
-            self._write_innermost(nest, nest.loops[-1])
-        for _ in nest.loops[:-1]:
-            self.builder.close()
+        if 0 not in nest.sizes:
+            for loop in nest.loops[:-1]:
+                self.builder.open(loop.variable, 0, loop.size)
+            if not nest.loops:
+                self._write_points(nest)
+            else:
+                self._write_innermost(nest, nest.loops[-1])
+            for _ in nest.loops[:-1]:
+                self.builder.close()
         for part in nest.parts:
             self._finish(part)
 

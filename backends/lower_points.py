@@ -9,7 +9,7 @@ from ..ir.graph import Node, Value
 from ..ir.index import Constant, Index, Predicate, Variable, flatten, variables_of
 from ..ir.loops import LANES, Apply, Buffer, Literal, Load, Local, Position, Scalar
 from ..ir.points import Indices, Point, Walker
-from ..ir.types import DType, bool_, int64
+from ..ir.types import DType, bool_, int32, int64
 from .lower_builder import KernelBuilder, apply, both
 
 
@@ -115,7 +115,10 @@ class Points(Walker):
     # Nodes
 
     def elementwise(self, node: Node, operands: Sequence[Scalar]) -> Scalar:
-        return self.statement(node, apply(node.op.name, tuple(operands), node.output.dtype))
+        dtype = node.output.dtype
+        if node.op.name == "convert":
+            return self.statement(node, converted(operands[0], dtype))
+        return self.statement(node, apply(node.op.name, tuple(operands), dtype))
 
     def random(self, node: Node, state: tuple[Scalar, Scalar], position: Index) -> Scalar:
         return self.statement(node, Apply("threefry", (*state, self.number(position)), node.output.dtype))
@@ -163,6 +166,16 @@ class Points(Walker):
             found = self.builder.remember(key, self.builder.let("at", value, depth), depth)
         assert isinstance(found, Local)
         return Constant(0) if size == 1 else Variable(found.name, size)
+
+
+def converted(x: Scalar, dtype: DType) -> Scalar:
+    """`x` in another dtype. Floats become narrow and unsigned integers by way of a signed one, so that negative numbers wrap as in C."""
+    if x.dtype.kind != "float" or not dtype.is_integer or dtype in (int32, int64):
+        return apply("convert", (x,), dtype)
+    if dtype.bits < 64:
+        return apply("convert", (apply("convert", (x,), int32 if dtype.bits < 32 else int64),), dtype)
+    wrapped = apply("convert", (apply("convert", (x,), int64),), dtype)
+    return apply("select", (apply("lt", (x, Literal(0, x.dtype)), bool_), wrapped, apply("convert", (x,), dtype)), dtype)
 
 
 def compare(comparison: str, number: Scalar, bound: int) -> Scalar:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from math import prod
 
-from .access import Access, Read, contiguous_axis, step_of
+from .access import Access, Read, step_of
 from .graph import Node, Value
 from .index import Index, Variable, flatten
 from .stages import Kind, Stage, StagePlan
@@ -149,12 +149,12 @@ class Scheduler:
 
     def _preferred(self, stage: Stage) -> list[Rows]:
         """The row loops that fit a stage; first those that leave the contiguous axis to the inner loops."""
-        inner = contiguous_axis(self.plan.access(stage).expressions(), stage.axes, [d for d, n in enumerate(stage.sizes) if n > 1])
+        inner = self.plan.inner_axis(stage)
         return sorted(row_choices(stage), key=lambda rows: rows.column == (inner in stage.folded))
 
     def _join(self, group: Group, stage: Stage, access: Access) -> bool:
         """Lets `stage` join `group` if that is legal and pays."""
-        if group.external is not None or group.unrolled != (self.unroll and is_unrolled(stage)):
+        if group.external is not None or stage.empty or any(s.empty for s in group.stages) or group.unrolled != (self.unroll and is_unrolled(stage)):
             return False
         if group.unrolled:
             group.stages.append(stage)
@@ -199,14 +199,19 @@ def worth_sharing(plan: StagePlan, group: Group, stage: Stage) -> bool:
 
 def best_rows(plan: StagePlan, group: Group) -> tuple[int, list[Rows]]:
     """The number of rows to use, 0 for none: single elements when all positions move evenly with them, else the most rows that leave
-    something for inner loops."""
+    the contiguous axes to inner loops."""
     for count in sorted(group.choices, reverse=True):
         ways = group.choices[count]
         if all(_flat(plan, s, w, count) for s, w in zip(group.stages, ways, strict=True)):
             return count, ways
-    counts = [c for c in sorted(group.choices) if not all(s.points == c for s in group.stages)]
-    count = counts[-1] if counts else min(group.choices, default=0)
+    counts = [c for c in group.choices if not all(s.points == c for s in group.stages)]
+    count = max(counts, key=lambda c: (_contiguous_inside(plan, group, c), c)) if counts else min(group.choices, default=0)
     return count, group.choices.get(count, [])
+
+
+def _contiguous_inside(plan: StagePlan, group: Group, count: int) -> int:
+    """How many stages keep the axis along which they read contiguous memory for the inner loops."""
+    return sum(plan.inner_axis(s) not in w.axes for s, w in zip(group.stages, group.choices[count], strict=True))
 
 
 def _flat(plan: StagePlan, stage: Stage, rows: Rows, count: int) -> bool:

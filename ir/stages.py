@@ -10,7 +10,7 @@ from enum import Enum
 from functools import cached_property
 from math import prod
 
-from .access import Access
+from .access import Access, contiguous_axis
 from .costs import CHEAP, DEAR, op_cost
 from .graph import Graph, Node, Value
 from .index import Index, IndexLike, Variable, as_index, flatten, variables
@@ -231,6 +231,7 @@ class StagePlan:
         self.units: list[Stage | Node] = []
         self._external, self._bare = external, bare
         self._accesses: dict[Stage, Access] = {}
+        self._inner_axes: dict[Stage, int] = {}
         self._choose()
 
     def access(self, stage: Stage) -> Access:
@@ -238,6 +239,13 @@ class StagePlan:
         if stage not in self._accesses:
             self._accesses[stage] = stage.access(self.stored, self.producers)
         return self._accesses[stage]
+
+    def inner_axis(self, stage: Stage) -> int:
+        """The axis of a stage's space along which most of what it reads is contiguous; -1 when it has but one point."""
+        if stage not in self._inner_axes:
+            wide = [d for d, n in enumerate(stage.sizes) if n > 1]
+            self._inner_axes[stage] = contiguous_axis(self.access(stage).expressions(), stage.axes, wide)
+        return self._inner_axes[stage]
 
     def cost(self, stage: Stage) -> int:
         """The work of a stage."""

@@ -160,7 +160,7 @@ class _Fuser:
 
     def _fused_control(self, node: Node) -> Node:
         """A node that stays, with fused regions."""
-        if not node.regions:
+        if not node.regions or node.op is OPS.fusion:
             return node
         if node.op is OPS.loop and is_small_loop(node):
             return Node(node.op, node.inputs, node.attrs, node.outputs, node.loc, (wrapped(node.regions[0]),))
