@@ -442,11 +442,11 @@ class Module:
 def clear_gradients(parameters: Iterator[Tensor], set_to_none: bool) -> None:
     """Sets `.grad` to None, or fills it with zeros; for modules and optimisers."""
     for parameter in parameters:
+        if set_to_none:
+            parameter.grad = None           # unread: a program that forgets gradients serves calls with and without them
+            continue
         gradient = parameter.grad
         if gradient is None:
-            continue
-        if set_to_none:
-            parameter.grad = None
             continue
         if gradient.grad_fn is not None:
             gradient.detach_()

@@ -177,7 +177,7 @@ class Tensor(Methods):
     def _set_grad(self, value: Tensor | None) -> None:
         if STATE.trace is not None:
             STATE.trace.note_write(self, "grad", self._grad)
-        else:
+        elif value is not self._grad:
             EPOCH.bump()
         self._grad = value
 
