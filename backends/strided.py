@@ -57,6 +57,10 @@ def view_of(node: Node, x: Strided) -> Strided | None:
     if node.op is OPS.flip:
         strides = tuple(-s if k in a["dims"] else s for k, s in enumerate(x.strides))
         return replace(x, strides=strides, offset=x.offset + sum((x.shape[k] - 1) * x.strides[k] for k in a["dims"]))
+    if node.op is OPS.slant:
+        along = x.strides[a["dim"]]
+        strides = tuple(s + a["step"] * along if k == a["window"] else s for k, s in enumerate(x.strides))
+        return replace(x, shape=node.output.shape, strides=strides, offset=x.offset + a["offset"] * along)
     if node.op is OPS.broadcast:
         lead = len(a["shape"]) - len(x.shape)
         strides = tuple(s if n == m else 0 for n, m, s in zip(x.shape, a["shape"][lead:], x.strides, strict=True))

@@ -14,7 +14,7 @@ from . import (
     sorting,
     special,
 )
-from . import unary, updates, views
+from . import unary, updates, views, windows
 from .registry import OPS
 
 DECLARING = (
@@ -25,6 +25,7 @@ DECLARING = (
     binary,
     logic,
     views,
+    windows,
     pieces,
     updates,
     indexing,

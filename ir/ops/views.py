@@ -165,11 +165,38 @@ def _slice(x: np.ndarray, starts: Axes, stops: Axes, steps: Axes) -> np.ndarray:
     return x[box]
 
 
+DILATION = 16
+"""Up to so many elements for each one that a slice with steps takes, its transpose is made of views, which fuse."""
+
+
 def _slice_rule(b: Any, node: Any, g: Any) -> Any:
     shape, starts, stops, steps = node.inputs[0].shape, node.attrs["starts"], node.attrs["stops"], node.attrs["steps"]
+    if math.prod(steps) > DILATION:
+        return b.slice_update(b.full(shape, 0, g.dtype), g, starts=starts, steps=steps)
+    spread = dilate(b, g, steps)
+    ends = tuple(
+        stop if step == 1 else min(n, start + m)
+        for n, start, stop, step, m in zip(shape, starts, stops, steps, spread.shape, strict=True)
+    )
+    if any(step != 1 for step in steps):
+        lengths = tuple(end if start == 0 else end - start for start, end in zip(starts, ends, strict=True))
+        if tuple(spread.shape) != lengths:
+            spread = b.slice(spread, starts=(0,) * len(shape), stops=lengths, steps=(1,) * len(shape))
+    high = tuple(0 if n == end else n - end for n, end in zip(shape, ends, strict=True))
+    return spread if not any(starts + high) else b.pad(spread, low=starts, high=high, value=0)
+
+
+def dilate(b: Any, x: Any, steps: Axes) -> Any:
+    """`x` with `step - 1` zeros behind each element along each axis."""
     if all(step == 1 for step in steps):
-        return b.pad(g, low=starts, high=tuple(n - stop for n, stop in zip(shape, stops, strict=True)), value=0)
-    return b.slice_update(b.full(shape, 0, g.dtype), g, starts=starts, steps=steps)
+        return x
+    spread = [k for k, step in enumerate(steps) if step != 1]
+    apart, high = [], []
+    for n, step in zip(x.shape, steps, strict=True):
+        apart += [n] if step == 1 else [n, 1]
+        high += [0] if step == 1 else [0, step - 1]
+    wide = b.pad(b.view_as(x, tuple(apart)), low=(0,) * len(high), high=tuple(high), value=0)
+    return b.view_as(wide, tuple(n * steps[k] if k in spread else n for k, n in enumerate(x.shape)))
 
 
 def _slice_index(indices: Sequence[Any], x: TensorType, attrs: Attrs) -> list[Any]:
