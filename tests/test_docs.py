@@ -56,7 +56,8 @@ def test_python_blocks_print_what_the_page_says(name, tmp_path):
     if os.environ.get("WEFT_UPDATE_GOLDEN"):
         path.write_text(true, encoding="utf-8")
     else:
-        assert page == true, "\n".join(difflib.unified_diff(page.splitlines(), true.splitlines(), "the page", "the truth"))
+        difference = difflib.unified_diff(page.splitlines(), true.splitlines(), "the page", "the truth", lineterm="")
+        assert page == true, "\n".join(difference)
 
 
 @pytest.mark.parametrize("name", PAGES)
