@@ -1,4 +1,5 @@
-"""Arithmetic of two operands: functions, Python operators, in-place forms, and the short way for plain eager tensors."""
+"""Arithmetic of two operands: functions, Python operators, in-place forms, and the short way for plain eager
+tensors."""
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -27,13 +28,14 @@ def is_literal(x: Any, value: float) -> bool:
     return type(x) in (int, float) and x == value
 
 
-# ---- functions -----------------------------------------------------------------------------------------------------------
+# ---- functions -------------------------------------------------------------------------------------------------------
 
 def _scaled(name: str, other: Operand, alpha: Operand, dtype: DType) -> Operand:
     if is_literal(alpha, 1):
         return other
     if isinstance(alpha, float) and not dtype.is_floating_point:
-        raise error(DTypeError, f"{name}: For integral input tensors, argument alpha must not be a floating point number.")
+        raise error(DTypeError, f"{name}: For integral input tensors, argument alpha must not be a floating point "
+                                "number.")
     return elementwise(OPS.logical_and if dtype is bool_ else OPS.mul, name, (other, alpha), dtype)
 
 
@@ -42,7 +44,8 @@ def add(input: Operand, other: Operand, *, alpha: Operand = 1) -> Tensor:
     """input + alpha * other, elementwise with broadcasting; `or` of two bool tensors."""
     input, other = operand("add", input), operand("add", other)
     dtype = result_type(input, other)
-    return elementwise(OPS.logical_or if dtype is bool_ else OPS.add, "add", (input, _scaled("add", other, alpha, dtype)), dtype)
+    return elementwise(OPS.logical_or if dtype is bool_ else OPS.add, "add",
+                       (input, _scaled("add", other, alpha, dtype)), dtype)
 
 
 @method("sub", "subtract")
@@ -51,8 +54,9 @@ def sub(input: Operand, other: Operand, *, alpha: Operand = 1) -> Tensor:
     input, other = operand("sub", input), operand("sub", other)
     dtype = result_type(input, other)
     if dtype is bool_:
-        raise error(DTypeError, "Subtraction, the `-` operator, with two bool tensors is not supported. Use the `^` or `logical_xor()` "
-                    "operator instead.")
+        raise error(DTypeError, "Subtraction, the `-` operator, with two bool tensors is not supported. Use the `^` "
+                                "or `logical_xor()` "
+                                "operator instead.")
     return elementwise(OPS.sub, "sub", (input, _scaled("sub", other, alpha, dtype)), dtype)
 
 
@@ -75,12 +79,14 @@ def div(input: Operand, other: Operand, *, rounding_mode: str | None = None) -> 
     input, other = operand("div", input), operand("div", other)
     if rounding_mode is None:
         result = elementwise(OPS.div, "div", (input, other), floating_type(input, other))
-        return result if isinstance(input, Tensor) else named(result, "MulBackward0")  # torch's name for number / tensor
+        # torch's name for number / tensor
+        return result if isinstance(input, Tensor) else named(result, "MulBackward0")
     if rounding_mode == "floor":
         return floor_divide(input, other)
     if rounding_mode == "trunc":
         return _trunc_divide(input, other)
-    raise error(WeftError, f"div expected rounding_mode to be one of None, 'trunc', or 'floor' but found {rounding_mode!r}")
+    raise error(WeftError, "div expected rounding_mode to be one of None, 'trunc', or 'floor' but found "
+                           f"{rounding_mode!r}")
 
 
 @method()
@@ -132,7 +138,7 @@ def fmod(input: Operand, other: Operand) -> Tensor:
 
 
 @method()
-def pow(input: Operand, exponent: Operand) -> Tensor:  # noqa: A001  (torch's name)
+def pow(input: Operand, exponent: Operand) -> Tensor:
     """input ** exponent, elementwise. Constant exponents 2, 3, 0.5, 1, -1 are products, roots and reciprocals."""
     input, exponent = operand("pow", input), operand("pow", exponent)
     dtype = result_type(input, exponent)
@@ -178,8 +184,9 @@ def float_power(input: Operand, exponent: Operand) -> Tensor:
 def neg(input: Tensor) -> Tensor:
     """-input, elementwise."""
     if input.dtype is bool_:
-        raise error(DTypeError, "Negation, the `-` operator, on a bool tensor is not supported. If you are trying to invert a mask, use the "
-                    "`~` or `logical_not()` operator instead.")
+        raise error(DTypeError, "Negation, the `-` operator, on a bool tensor is not supported. If you are trying to "
+                                "invert a mask, use the "
+                                "`~` or `logical_not()` operator instead.")
     return elementwise(OPS.neg, "neg", (input,), input.dtype)
 
 
@@ -192,7 +199,7 @@ def positive(input: Tensor) -> Tensor:
 
 
 @method("abs", "absolute")
-def abs(input: Tensor) -> Tensor:  # noqa: A001
+def abs(input: Tensor) -> Tensor:
     """The absolute value, elementwise."""
     if input.dtype is bool_:
         raise error(DTypeError, "abs is not defined for bool tensors: convert it with `.to(weft.int64)`")
@@ -211,16 +218,18 @@ def addcdiv(input: Tensor, tensor1: Operand, tensor2: Operand, *, value: Operand
     return named(add(input, div(tensor1, tensor2), alpha=value), "AddcdivBackward0")
 
 
-# ---- operators -----------------------------------------------------------------------------------------------------------
+# ---- operators -------------------------------------------------------------------------------------------------------
 
 def _records(t: Tensor) -> bool:
     return t._requires_grad or (t._base is not None and tensor_requires_grad(t))
 
 
-def _operator(function: Callable[[Any, Any], Tensor], op: Op, reflected: bool = False, integers: bool = False) -> Callable[..., Any]:
+def _operator(function: Callable[[Any, Any], Tensor], op: Op, reflected: bool = False,
+              integers: bool = False) -> Callable[..., Any]:
     """An operator method. Plain eager operands of one dtype are evaluated at once; all others take `function`.
 
-    The short way applies when no trace is on, no operand wants a gradient, and NumPy's result is promoted as torch's: tensors of one
+    The short way applies when no trace is on, no operand wants a gradient, and NumPy's result is promoted as torch's:
+    tensors of one
     floating dtype (or int64 when `integers`), or such a tensor and a Python number of no higher category.
     """
     evaluate = op.evaluate
@@ -249,7 +258,8 @@ def _operator(function: Callable[[Any, Any], Tensor], op: Op, reflected: bool = 
             return general(self, other)
         try:
             value = evaluate(y, x) if reflected else evaluate(x, y)
-        except (ValueError, OverflowError):  # shapes that do not broadcast, a number that does not fit: the long way explains
+        # shapes that do not broadcast, a number that does not fit: the long way explains
+        except (ValueError, OverflowError):
             return general(self, other)
         result = Tensor()
         result._array = value if type(value) is np.ndarray else np.asarray(value)
@@ -294,10 +304,22 @@ def _in_place(function: Callable[[Any, Any], Tensor], op: Op, integers: bool = F
     return method_
 
 
-def _install(symbol: str, function: Callable[[Any, Any], Tensor], op: Op, integers: bool = False, commutative: bool = False) -> None:
+def _install(symbol: str, function: Callable[[Any, Any], Tensor], op: Op, integers: bool = False,
+             commutative: bool = False) -> None:
     """Attaches `__symbol__` and `__rsymbol__` to Tensor."""
     setattr(Tensor, f"__{symbol}__", _operator(function, op, integers=integers))
     setattr(Tensor, f"__r{symbol}__", _operator(function, op, reflected=not commutative, integers=integers))
+
+
+def _long_operator(function: Callable[[Any, Any], Tensor], reflected: bool = False) -> Callable[[Tensor, Any], Any]:
+    """An operator method without a short way."""
+
+    def operate(self: Tensor, other: Any) -> Any:
+        if not is_operand(other):
+            return NotImplemented
+        return function(other, self) if reflected else function(self, other)
+
+    return operate
 
 
 def _augmented(method_: Callable[..., Tensor]) -> Callable[[Tensor, Any], Any]:
@@ -315,23 +337,24 @@ _install("mul", mul, OPS.mul, integers=True, commutative=True)
 _install("truediv", div, OPS.div)
 
 for _symbol, _function in (("floordiv", floor_divide), ("mod", remainder), ("pow", pow)):
-    setattr(Tensor, f"__{_symbol}__", lambda self, other, f=_function: f(self, other) if is_operand(other) else NotImplemented)
-    setattr(Tensor, f"__r{_symbol}__", lambda self, other, f=_function: f(other, self) if is_operand(other) else NotImplemented)
+    setattr(Tensor, f"__{_symbol}__", _long_operator(_function))
+    setattr(Tensor, f"__r{_symbol}__", _long_operator(_function, reflected=True))
 
 add_ = _in_place(add, OPS.add, integers=True)
 sub_ = _in_place(sub, OPS.sub, integers=True)
 mul_ = _in_place(mul, OPS.mul, integers=True)
 div_ = _in_place(div, OPS.div)
-for _function in (true_divide, floor_divide, remainder, fmod, pow, square, float_power, neg, abs, addcmul, addcdiv):
-    in_place(_function)
-for _alias, _name in (("subtract_", "sub_"), ("multiply_", "mul_"), ("divide_", "div_"), ("negative_", "neg_"), ("absolute_", "abs_")):
+for _operation in (true_divide, floor_divide, remainder, fmod, pow, square, float_power, neg, abs, addcmul, addcdiv):
+    in_place(_operation)
+for _alias, _name in (("subtract_", "sub_"), ("multiply_", "mul_"), ("divide_", "div_"), ("negative_", "neg_"),
+                      ("absolute_", "abs_")):
     setattr(Tensor, _alias, getattr(Tensor, _name))
-for _symbol, _name in (("add", "add_"), ("sub", "sub_"), ("mul", "mul_"), ("truediv", "div_"), ("floordiv", "floor_divide_"),
-                       ("mod", "remainder_"), ("pow", "pow_")):
+for _symbol, _name in (("add", "add_"), ("sub", "sub_"), ("mul", "mul_"), ("truediv", "div_"),
+                       ("floordiv", "floor_divide_"), ("mod", "remainder_"), ("pow", "pow_")):
     setattr(Tensor, f"__i{_symbol}__", _augmented(getattr(Tensor, _name)))
 
-Tensor.__neg__ = neg  # type: ignore[attr-defined]
-Tensor.__pos__ = positive  # type: ignore[attr-defined]
-Tensor.__abs__ = abs  # type: ignore[attr-defined]
+method("__neg__")(neg)
+method("__pos__")(positive)
+method("__abs__")(abs)
 
 subtract, multiply, divide, negative, absolute = sub, mul, div, neg, abs

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..ir.errors import IndexRangeError, ShapeError
-from ..ir.types import Shape
 from .location import error
 
 
@@ -15,7 +14,8 @@ def axis(dim: Any, rank: int) -> int:
     span = max(rank, 1)
     number = operator.index(dim)
     if not -span <= number < span:
-        raise error(IndexRangeError, f"Dimension out of range (expected to be in range of [{-span}, {span - 1}], but got {number})")
+        raise error(IndexRangeError, f"Dimension out of range (expected to be in range of [{-span}, {span - 1}], but "
+                                     f"got {number})")
     return number % span
 
 
@@ -56,11 +56,12 @@ def count(shape: Sequence[int]) -> int:
     return total
 
 
-def infer_sizes(shape: Sequence[int], total: int) -> Shape:
+def infer_sizes(shape: Sequence[int], total: int) -> tuple[int, ...]:
     """`shape` with its -1 replaced so that it holds `total` elements; torch's errors when that is impossible."""
     free = [k for k, n in enumerate(shape) if n == -1]
     if any(n < -1 for n in shape):
-        raise error(ShapeError, f"invalid shape dimension {min(shape)}: sizes are not negative, and -1 stands for the one to infer")
+        raise error(ShapeError, f"invalid shape dimension {min(shape)}: sizes are not negative, and -1 stands for the "
+                                "one to infer")
     if len(free) > 1:
         raise error(ShapeError, "only one dimension can be inferred")
     known = count([n for n in shape if n != -1])
@@ -69,8 +70,9 @@ def infer_sizes(shape: Sequence[int], total: int) -> Shape:
             raise error(ShapeError, f"shape '{list(shape)}' is invalid for input of size {total}")
         return tuple(shape)
     if known == 0 and total == 0:
-        raise error(ShapeError, f"cannot reshape tensor of 0 elements into shape {list(shape)} because the unspecified dimension size -1 can be "
-                    "any value and is ambiguous")
+        raise error(ShapeError, f"cannot reshape tensor of 0 elements into shape {list(shape)} because the "
+                                "unspecified dimension size -1 can be "
+                                "any value and is ambiguous")
     if known == 0 or total % known:
         raise error(ShapeError, f"shape '{list(shape)}' is invalid for input of size {total}")
     return tuple(total // known if n == -1 else n for n in shape)

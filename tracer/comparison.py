@@ -12,8 +12,19 @@ from .dispatch import EMIT, apply, require_no_trace
 from .dtypes import torch_name
 from .inplace import in_place
 from .location import error
-from .promotion import (Operand, array_of, as_tensor_of, broadcast_all, common_shape, elementwise, is_operand, is_recorded, named, operand,
-                        result_type)
+from .promotion import (
+    Operand,
+    array_of,
+    as_tensor_of,
+    broadcast_all,
+    common_shape,
+    elementwise,
+    is_operand,
+    is_recorded,
+    named,
+    operand,
+    result_type,
+)
 from .tensor import Tensor, method, wrap
 
 
@@ -22,7 +33,7 @@ def _name(function: Callable[..., Any], name: str, doc: str) -> None:
     function.__doc__ = doc
 
 
-# ---- comparisons ---------------------------------------------------------------------------------------------------------
+# ---- comparisons -----------------------------------------------------------------------------------------------------
 
 def _comparison(op: Op, symbol: str, *aliases: str) -> Callable[[Operand, Operand], Tensor]:
     """The function, methods, in-place methods and operator of one comparison."""
@@ -62,14 +73,15 @@ def equal(input: Tensor, other: Tensor) -> bool:
 def isclose(input: Tensor, other: Tensor, rtol: float = 1e-05, atol: float = 1e-08, equal_nan: bool = False) -> Tensor:
     """Whether |input - other| <= atol + rtol * |other|, elementwise; equal infinities are close."""
     if input.dtype is not other.dtype:
-        raise error(DTypeError, f"{torch_name(input.dtype)} did not match {torch_name(other.dtype)}: isclose compares tensors of one dtype")
+        raise error(DTypeError, f"{torch_name(input.dtype)} did not match {torch_name(other.dtype)}: isclose compares "
+                                "tensors of one dtype")
     close = eq(input, other)
     if equal_nan and input.dtype.is_floating_point:
         close = close | (isnan(input) & isnan(other))
     if not input.dtype.is_floating_point:
-        input, other = input.double(), other.double()  # type: ignore[attr-defined]
-    difference = (input - other).abs()  # type: ignore[operator]
-    return close | (isfinite(difference) & (difference <= atol + rtol * other.abs()))  # type: ignore[attr-defined]
+        input, other = input.double(), other.double()
+    difference = (input - other).abs()
+    return close | (isfinite(difference) & (difference <= atol + rtol * other.abs()))
 
 
 @method()
@@ -79,7 +91,7 @@ def allclose(input: Tensor, other: Tensor, rtol: float = 1e-05, atol: float = 1e
     return bool(isclose(input, other, rtol, atol, equal_nan)._memory().all())
 
 
-# ---- predicates of floats ------------------------------------------------------------------------------------------------
+# ---- predicates of floats --------------------------------------------------------------------------------------------
 
 def _predicate(op: Op, otherwise: bool, doc: str) -> Callable[[Tensor], Tensor]:
     """A predicate that is `otherwise` everywhere for integers."""
@@ -124,7 +136,7 @@ def isreal(input: Tensor) -> Tensor:
     return EMIT.full(tuple(input.shape), True, bool_)
 
 
-# ---- logic ---------------------------------------------------------------------------------------------------------------
+# ---- logic -----------------------------------------------------------------------------------------------------------
 
 def truth(x: Operand) -> Operand:
     """An operand as bool: whether it is not zero."""
@@ -158,7 +170,8 @@ def _bits(op: Op, name: str, symbol: str, bools: bool, doc: str) -> Callable[[Op
         input, other = operand(name, input), operand(name, other)
         dtype = result_type(input, other)
         if dtype.is_floating_point or (dtype is bool_ and not bools):
-            raise error(DTypeError, f"{name} is not implemented for {torch_name(dtype)}: it takes integer{' and bool' if bools else ''} tensors")
+            raise error(DTypeError, f"{name} is not implemented for {torch_name(dtype)}: it takes "
+                                    f"integer{' and bool' if bools else ''} tensors")
         return elementwise(op, name, (input, other), dtype)
 
     _name(combine, name, doc)
@@ -174,7 +187,8 @@ bitwise_and = _bits(OPS.bitwise_and, "bitwise_and", "and", True, "The bitwise an
 bitwise_or = _bits(OPS.bitwise_or, "bitwise_or", "or", True, "The bitwise or, elementwise.")
 bitwise_xor = _bits(OPS.bitwise_xor, "bitwise_xor", "xor", True, "The bitwise exclusive or, elementwise.")
 bitwise_left_shift = _bits(OPS.shift_left, "bitwise_left_shift", "lshift", False, "input << other, elementwise.")
-bitwise_right_shift = _bits(OPS.shift_right, "bitwise_right_shift", "rshift", False, "input >> other, elementwise; keeps the sign.")
+bitwise_right_shift = _bits(OPS.shift_right, "bitwise_right_shift", "rshift", False,
+                            "input >> other, elementwise; keeps the sign.")
 
 
 @method("bitwise_not", "__invert__")
@@ -189,13 +203,14 @@ for _function in (logical_not, bitwise_not):
     in_place(_function)
 
 
-# ---- choices -------------------------------------------------------------------------------------------------------------
+# ---- choices ---------------------------------------------------------------------------------------------------------
 
 def select_by(condition: Tensor, x: Operand, y: Operand, dtype: DType, name: str = "where") -> Tensor:
     """`x` where the bool `condition` holds, else `y`, in `dtype`; all three broadcast."""
     operands = (condition, operand(name, x), operand(name, y))
     if is_recorded(operands):
-        return apply(OPS.select, broadcast_all(name, [condition, as_tensor_of(operands[1], dtype), as_tensor_of(operands[2], dtype)]))
+        return apply(OPS.select, broadcast_all(name, [condition, as_tensor_of(operands[1], dtype),
+                                                      as_tensor_of(operands[2], dtype)]))
     arrays = condition._memory(), array_of(operands[1], dtype), array_of(operands[2], dtype)
     try:
         return wrap(OPS.select.evaluate(*arrays))
@@ -205,12 +220,14 @@ def select_by(condition: Tensor, x: Operand, y: Operand, dtype: DType, name: str
 
 
 def where(condition: Tensor, input: Operand | None = None, other: Operand | None = None) -> Any:
-    """`input` where `condition` holds, else `other`, elementwise with broadcasting; with `condition` alone, the indices of its nonzeros."""
+    """`input` where `condition` holds, else `other`, elementwise with broadcasting; with `condition` alone, the indices
+    of its nonzeros."""
     if input is None and other is None:
-        return condition.nonzero(as_tuple=True)  # type: ignore[attr-defined]
+        return condition.nonzero(as_tuple=True)
     if condition.dtype is not bool_:
-        raise error(DTypeError, f"where expected condition to be a boolean tensor, but got a tensor with dtype {torch_name(condition.dtype)}: "
-                    "compare it, for example `condition != 0`")
+        raise error(DTypeError, "where expected condition to be a boolean tensor, but got a tensor with dtype "
+                                f"{torch_name(condition.dtype)}: "
+                                "compare it, for example `condition != 0`")
     input, other = operand("where", input), operand("where", other)
     return select_by(condition, input, other, result_type(input, other))
 
@@ -236,7 +253,7 @@ fmin = _extreme(OPS.fmin, "The smaller of two elements; a NaN is ignored.")
 
 
 @method("clamp", "clip")
-def clamp(input: Tensor, min: Operand | None = None, max: Operand | None = None) -> Tensor:  # noqa: A002
+def clamp(input: Tensor, min: Operand | None = None, max: Operand | None = None) -> Tensor:
     """The elements limited to [min, max]; each bound is a number, a tensor, or absent."""
     if min is None and max is None:
         raise error(DTypeError, "clamp: At least one of 'min' or 'max' must not be None")
@@ -251,13 +268,13 @@ def clamp(input: Tensor, min: Operand | None = None, max: Operand | None = None)
 
 
 @method()
-def clamp_min(input: Tensor, min: Operand) -> Tensor:  # noqa: A002
+def clamp_min(input: Tensor, min: Operand) -> Tensor:
     """The elements, but at least `min`."""
     return clamp(input, min=min)
 
 
 @method()
-def clamp_max(input: Tensor, max: Operand) -> Tensor:  # noqa: A002
+def clamp_max(input: Tensor, max: Operand) -> Tensor:
     """The elements, but at most `max`."""
     return clamp(input, max=max)
 
@@ -276,11 +293,12 @@ def relu(input: Tensor) -> Tensor:
 def masked_fill(input: Tensor, mask: Tensor, value: Operand) -> Tensor:
     """`value` where the bool `mask` holds, else the elements."""
     if mask.dtype is not bool_:
-        raise error(DTypeError, f"masked_fill only supports boolean masks, but got mask with dtype {torch_name(mask.dtype)}")
+        raise error(DTypeError, "masked_fill only supports boolean masks, but got mask with dtype "
+                                f"{torch_name(mask.dtype)}")
     return named(select_by(mask, value, input, input.dtype, "masked_fill"), "MaskedFillBackward0")
 
 
 clip = clamp
-for _function in (clamp, clamp_min, clamp_max, relu, masked_fill):
-    in_place(_function)
-Tensor.clip_ = Tensor.clamp_  # type: ignore[attr-defined]
+for _choice in (clamp, clamp_min, clamp_max, relu, masked_fill):
+    in_place(_choice)
+in_place(clamp, "clip")

@@ -17,13 +17,15 @@ from .promotion import operand
 from .shape import clone, expand
 from .tensor import Tensor, method
 
-_NO_VALUES = "keep the computation in tensor operations (`weft.where` instead of `if`), or read the value outside the compiled function"
+_NO_VALUES = ("keep the computation in tensor operations (`weft.where` instead of `if`), or read the value outside the "
+              "compiled function")
 
 
-# ---- dtypes and devices --------------------------------------------------------------------------------------------------
+# ---- dtypes and devices ----------------------------------------------------------------------------------------------
 
 @method()
-def to(self: Tensor, *args: Any, dtype: DType | None = None, device: Any = None, non_blocking: bool = False, copy: bool = False) -> Tensor:
+def to(self: Tensor, *args: Any, dtype: DType | None = None, device: Any = None, non_blocking: bool = False,
+       copy: bool = False) -> Tensor:
     """The tensor with another dtype or on another device: `x.to(weft.float64)`, `x.to("cpu")`, `x.to(other)`.
 
     The tensor itself when nothing changes, unless `copy`.
@@ -53,7 +55,7 @@ def type_as(self: Tensor, other: Tensor) -> Tensor:
 
 
 @method()
-def type(self: Tensor, dtype: DType | None = None) -> Any:  # noqa: A001  (torch's name)
+def type(self: Tensor, dtype: DType | None = None) -> Any:
     """The name of the tensor's type, or the tensor with another dtype."""
     return f"weft.{self.dtype.name}" if dtype is None else to(self, dtype)
 
@@ -67,7 +69,8 @@ def _cast(name: str, dtype: DType) -> None:
     setattr(Tensor, name, convert)
 
 
-for _name, _dtype in (("float", float32), ("double", float64), ("long", int64), ("int", int32), ("short", int16), ("char", int8),
+for _name, _dtype in (("float", float32), ("double", float64), ("long", int64), ("int", int32), ("short", int16),
+                      ("char", int8),
                       ("byte", uint8), ("bool", bool_)):
     _cast(_name, _dtype)
 
@@ -89,7 +92,7 @@ def copy_(self: Tensor, src: Any, non_blocking: bool = False) -> Tensor:
     """Writes the elements of `src`, broadcast and converted, into this tensor."""
     source = operand("copy_", src)
     if not isinstance(source, Tensor):
-        return self.fill_(source)  # type: ignore[attr-defined]
+        return self.fill_(source)
     shape = tuple(self.shape)
     value = EMIT.cast(source, self.dtype)
     if tuple(value.shape) != shape:
@@ -105,11 +108,11 @@ def copy_(self: Tensor, src: Any, non_blocking: bool = False) -> Tensor:
 @method()
 def set_(self: Tensor, source: Tensor) -> Tensor:
     """Lets this tensor use the memory of `source`."""
-    self.data = source  # type: ignore[attr-defined]
+    self.data = source
     return self
 
 
-# ---- Python values ---------------------------------------------------------------------------------------------------------
+# ---- Python values ---------------------------------------------------------------------------------------------------
 
 def _single(x: Tensor, what: str) -> np.ndarray:
     if x._array is None:
@@ -166,13 +169,13 @@ def _length(self: Tensor) -> int:
 
 def _contains(self: Tensor, element: Any) -> bool:
     require_no_trace("whether a tensor contains a value", "use `(x == value).any()`, which is a tensor")
-    return bool((self == element)._memory().any())  # type: ignore[attr-defined]
+    return bool((self == element)._memory().any())
 
 
 def _iterate(self: Tensor) -> Any:
     if not self.ndim:
         raise error(DTypeError, "iteration over a 0-d tensor")
-    return iter(self.unbind(0))  # type: ignore[attr-defined]
+    return iter(self.unbind(0))
 
 
 def _format(self: Tensor, spec: str) -> str:
@@ -181,10 +184,11 @@ def _format(self: Tensor, spec: str) -> str:
     return format(repr(self), spec)
 
 
-Tensor.__bool__ = _truth  # type: ignore[attr-defined]
-Tensor.__index__ = _index  # type: ignore[attr-defined]
-Tensor.__int__, Tensor.__float__ = _number(int), _number(float)  # type: ignore[attr-defined]
-Tensor.__len__ = _length  # type: ignore[attr-defined]
-Tensor.__contains__ = _contains  # type: ignore[attr-defined]
-Tensor.__iter__ = _iterate  # type: ignore[attr-defined]
-Tensor.__format__ = _format  # type: ignore[method-assign]
+method("__bool__")(_truth)
+method("__index__")(_index)
+method("__int__")(_number(int))
+method("__float__")(_number(float))
+method("__len__")(_length)
+method("__contains__")(_contains)
+method("__iter__")(_iterate)
+method("__format__")(_format)

@@ -16,7 +16,7 @@ from .dispatch import EMIT, apply, apply_copy, check_writable
 from .dtypes import as_dtype, dtype_of_numpy, get_default_dtype
 from .inplace import assign
 from .location import error
-from .promotion import NUMBERS, Operand, as_tensor_of, is_recorded, number, operand, tensor_over, weak_dtype
+from .promotion import NUMBERS, Operand, as_tensor_of, category, is_recorded, number, operand, tensor_over, weak_dtype
 from .scalars import RuntimeScalar
 from .shape import chain, permute_step
 from .state import STATE
@@ -36,10 +36,11 @@ def finished(result: Tensor, requires_grad: bool) -> Tensor:
     return result
 
 
-# ---- from Python data ----------------------------------------------------------------------------------------------------
+# ---- from Python data ------------------------------------------------------------------------------------------------
 
 def tensor(data: Any, *, dtype: DType | None = None, device: Any = None, requires_grad: bool = False) -> Tensor:
-    """A new tensor with a copy of `data`: a number, nested lists, a NumPy array of any layout, a pandas column, or a tensor.
+    """A new tensor with a copy of `data`: a number, nested lists, a NumPy array of any layout, a pandas column, or a
+    tensor.
 
     Python floats become the default dtype, ints int64; NumPy data keeps its dtype.
 
@@ -50,17 +51,19 @@ def tensor(data: Any, *, dtype: DType | None = None, device: Any = None, require
     as_device(device)
     wanted = None if dtype is None else as_dtype(dtype)
     if isinstance(data, Tensor):
-        source = data.detach().clone()  # type: ignore[attr-defined]
+        source = data.detach().clone()
         return finished(source if wanted is None else EMIT.cast(source, wanted), requires_grad)
     if type(data) is RuntimeScalar:
-        return finished(apply_copy(OPS.reshape, as_tensor_of(data, wanted or weak_dtype(data)), {"shape": ()}), requires_grad)
+        return finished(apply_copy(OPS.reshape, as_tensor_of(data, wanted or weak_dtype(data)), {"shape": ()}),
+                        requires_grad)
     if _holds_tensors(data):
         return finished(_stacked(data, wanted), requires_grad)
     return finished(from_array(_as_array(data, wanted)), requires_grad)
 
 
 def from_array(array: np.ndarray) -> Tensor:
-    """A tensor over an array that nobody else uses: a literal in a trace when it is small, else a captured input's copy."""
+    """A tensor over an array that nobody else uses: a literal in a trace when it is small, else a captured input's
+    copy."""
     if STATE.trace is None:
         return wrap(array)
     dtype = dtype_of_numpy(array.dtype)
@@ -85,7 +88,8 @@ def _as_array(data: Any, wanted: DType | None) -> np.ndarray:
     if isinstance(data, (str, bytes)):
         raise error(DTypeError, f"tensor: a string ({data!r}) cannot become a tensor: map its values to numbers first")
     if not isinstance(data, Sequence) and not hasattr(data, "__iter__"):
-        raise error(DTypeError, f"tensor: Could not infer dtype of {type(data).__name__}; data are numbers, nested lists of numbers, arrays or tensors")
+        raise error(DTypeError, f"tensor: Could not infer dtype of {type(data).__name__}; data are numbers, nested "
+                                "lists of numbers, arrays or tensors")
     shape, leaves = _flattened(data)
     dtype = wanted or _leaf_dtype(leaves)
     try:
@@ -98,7 +102,8 @@ def _as_array(data: Any, wanted: DType | None) -> np.ndarray:
 def _from_array_like(data: Any, wanted: DType | None) -> np.ndarray:
     array = data.to_numpy() if hasattr(data, "to_numpy") else np.asarray(data)
     if array.dtype.kind in "OSUMmV":
-        raise error(DTypeError, f"tensor: can't convert {type(data).__name__} of type {array.dtype} to a tensor: {_advice(array)}")
+        raise error(DTypeError, f"tensor: can't convert {type(data).__name__} of type {array.dtype} to a tensor: "
+                                f"{_advice(array)}")
     if array.dtype == np.float16 and wanted is None:
         raise error(DTypeError, "tensor: float16 arrays are not supported: pass dtype=weft.float32")
     if wanted is None:
@@ -109,7 +114,8 @@ def _from_array_like(data: Any, wanted: DType | None) -> np.ndarray:
 def _advice(array: np.ndarray) -> str:
     if array.dtype.kind in "Mm":
         return "weft.from_dataframe turns dates into days since 1970-01-01"
-    return "the elements are not numbers; map strings to numbers first (weft.from_dataframe turns categories into codes)"
+    return ("the elements are not numbers; map strings to numbers first (weft.from_dataframe turns categories into "
+            "codes)")
 
 
 def _checked(x: Any, dtype: DType) -> Any:
@@ -152,7 +158,9 @@ def _flattened(data: Any) -> tuple[tuple[int, ...], list[Any]]:
 
 
 def _is_sequence(x: Any) -> bool:
-    return hasattr(x, "__len__") and hasattr(x, "__iter__") and not isinstance(x, (str, bytes, Tensor)) and getattr(x, "ndim", 1) > 0
+    if isinstance(x, (str, bytes, Tensor)):
+        return False
+    return hasattr(x, "__len__") and hasattr(x, "__iter__") and getattr(x, "ndim", 1) > 0
 
 
 def _ragged(data: Any, shape: Sequence[int], position: int, item: Any, size: int | None) -> Exception:
@@ -162,7 +170,8 @@ def _ragged(data: Any, shape: Sequence[int], position: int, item: Any, size: int
         place, rest = f"[{rest % n}]{place}", rest // n
     found = f"a sequence of length {len(item)}" if _is_sequence(item) else f"{type(item).__name__} {item!r}"
     due = "a number" if size is None else f"expected sequence of length {size} at dim {len(shape) - 1}"
-    return error(ShapeError, f"tensor: the lists are ragged: {due}, got {found} at data{place}. All rows must have the same length")
+    return error(ShapeError, f"tensor: the lists are ragged: {due}, got {found} at data{place}. All rows must have "
+                             "the same length")
 
 
 def _leaf_dtype(leaves: Sequence[Any]) -> DType:
@@ -183,8 +192,9 @@ def _leaf_dtype(leaves: Sequence[Any]) -> DType:
             rank = 2
         else:
             example = next(x for x in leaves if type(x) is kind)
-            raise error(DTypeError, f"tensor: Could not infer dtype of {kind.__name__} (the element {example!r}): elements must be numbers; "
-                        "map strings to numbers and missing values to float('nan')")
+            raise error(DTypeError, f"tensor: Could not infer dtype of {kind.__name__} (the element {example!r}): "
+                                    "elements must be numbers; "
+                                    "map strings to numbers and missing values to float('nan')")
     return order[rank]
 
 
@@ -204,16 +214,17 @@ def _stacked(data: Any, wanted: DType | None) -> Tensor:
         if isinstance(item, (list, tuple)):
             parts.append(_stacked(item, wanted))
         else:
-            x = item.detach() if isinstance(item, Tensor) else item  # type: ignore[attr-defined]
-            parts.append(as_tensor_of(operand("tensor", x), wanted or (x.dtype if isinstance(x, Tensor) else weak_dtype(x))))
+            x = item.detach() if isinstance(item, Tensor) else item
+            parts.append(as_tensor_of(operand("tensor", x), wanted
+                                      or (x.dtype if isinstance(x, Tensor) else weak_dtype(x))))
     shape = tuple(parts[0].shape)
     for k, x in enumerate(parts):
         if tuple(x.shape) != shape:
-            raise error(ShapeError, f"tensor: the tensors in a list must have equal shapes, got {list(shape)} and {list(x.shape)} at place {k}")
+            raise error(ShapeError, f"tensor: the tensors in a list must have equal shapes, got {list(shape)} and "
+                                    f"{list(x.shape)} at place {k}")
     dtype = wanted
     if dtype is None:
-        order = sorted((x.dtype for x in parts), key=lambda d: ("bool", "uint", "int", "float").index(d.kind) * 100 + d.bits)
-        dtype = order[-1]
+        dtype = max((x.dtype for x in parts), key=lambda d: (category(d), d.bits))
     return apply(OPS.concatenate, [EMIT.view_as(EMIT.cast(x, dtype), (1, *shape)) for x in parts], {"dim": 0})
 
 
@@ -221,7 +232,7 @@ def as_tensor(data: Any, dtype: DType | None = None, device: Any = None) -> Tens
     """`data` as a tensor, without a copy where possible (tensors, NumPy arrays of the dtype)."""
     as_device(device)
     if isinstance(data, Tensor):
-        return data if dtype is None else data.to(as_dtype(dtype))  # type: ignore[attr-defined]
+        return data if dtype is None else data.to(as_dtype(dtype))
     if isinstance(data, np.ndarray) and (dtype is None or as_dtype(dtype).numpy == data.dtype):
         return tensor_over(data)
     return tensor(data, dtype=dtype)
@@ -235,7 +246,7 @@ def scalar_tensor(s: Operand, *, dtype: DType | None = None, device: Any = None,
     return tensor(s, dtype=dtype or get_default_dtype(), device=device, requires_grad=requires_grad)
 
 
-# ---- filled --------------------------------------------------------------------------------------------------------------
+# ---- filled ----------------------------------------------------------------------------------------------------------
 
 def filled(shape: Sequence[int], value: Operand, dtype: DType) -> Tensor:
     """A new tensor of one value, in memory of its own."""
@@ -244,7 +255,8 @@ def filled(shape: Sequence[int], value: Operand, dtype: DType) -> Tensor:
     return EMIT.expand(as_tensor_of(value, dtype), tuple(shape))
 
 
-def _new(name: str, size: Sequence[Any], value: Operand, dtype: DType | None, device: Any, requires_grad: bool) -> Tensor:
+def _new(name: str, size: Sequence[Any], value: Operand, dtype: DType | None, device: Any,
+         requires_grad: bool) -> Tensor:
     as_device(device)
     chosen = get_default_dtype() if dtype is None else as_dtype(dtype)
     return finished(filled(check_sizes(name, sizes(size)), value, chosen), requires_grad)
@@ -265,15 +277,17 @@ def empty(*size: Any, dtype: DType | None = None, device: Any = None, requires_g
     return _new("empty", size, 0, dtype, device, requires_grad)
 
 
-def full(size: Sequence[int] | int, fill_value: Operand, *, dtype: DType | None = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+def full(size: Sequence[int] | int, fill_value: Operand, *, dtype: DType | None = None, device: Any = None,
+         requires_grad: bool = False) -> Tensor:
     """A tensor of one value; its dtype is the value's unless given."""
     if isinstance(fill_value, Tensor):
         as_device(device)
         chosen = fill_value.dtype if dtype is None else as_dtype(dtype)
         shape = check_sizes("full", sizes([size]))
-        value = apply_copy(OPS.broadcast, EMIT.cast(fill_value.detach(), chosen), {"shape": shape})  # type: ignore[attr-defined]
+        value = apply_copy(OPS.broadcast, EMIT.cast(fill_value.detach(), chosen), {"shape": shape})
         return finished(value, requires_grad)
-    return _new("full", [size], fill_value, weak_dtype(operand("full", fill_value)) if dtype is None else dtype, device, requires_grad)
+    return _new("full", [size], fill_value, weak_dtype(operand("full", fill_value)) if dtype is None else dtype, device,
+                requires_grad)
 
 
 def empty_strided(size: Sequence[int], stride: Sequence[int], *, dtype: DType | None = None, device: Any = None,
@@ -289,11 +303,12 @@ def empty_strided(size: Sequence[int], stride: Sequence[int], *, dtype: DType | 
     if any(size[k] > 1 and expected[k] != stride[k] for k in order):
         raise error(ShapeError, f"empty_strided: strides {tuple(stride)} are not dense for the sizes {tuple(size)}")
     base = filled([size[k] for k in order], 0, chosen)
-    return finished(chain(base, [permute_step([order.index(k) for k in range(len(size))])]).detach(), requires_grad)  # type: ignore[attr-defined]
+    return finished(chain(base, [permute_step([order.index(k) for k in range(len(size))])]).detach(), requires_grad)
 
 
 def _like(name: str, value: Operand, doc: str) -> Any:
-    def function(input: Tensor, *, dtype: DType | None = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+    def function(input: Tensor, *, dtype: DType | None = None, device: Any = None,
+                 requires_grad: bool = False) -> Tensor:
         return _new(name, [tuple(input.shape)], value, dtype or input.dtype, device, requires_grad)
 
     function.__name__ = function.__qualname__ = name
@@ -306,31 +321,36 @@ ones_like = _like("ones_like", 1, "Ones in the shape and dtype of a tensor.")
 empty_like = _like("empty_like", 0, "A tensor to be filled, in the shape and dtype of another.")
 
 
-def full_like(input: Tensor, fill_value: Operand, *, dtype: DType | None = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+def full_like(input: Tensor, fill_value: Operand, *, dtype: DType | None = None, device: Any = None,
+              requires_grad: bool = False) -> Tensor:
     """One value in the shape and dtype of a tensor."""
     return _new("full_like", [tuple(input.shape)], fill_value, dtype or input.dtype, device, requires_grad)
 
 
 @method()
-def new_tensor(self: Tensor, data: Any, *, dtype: DType | None = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+def new_tensor(self: Tensor, data: Any, *, dtype: DType | None = None, device: Any = None,
+               requires_grad: bool = False) -> Tensor:
     """`weft.tensor` with this tensor's dtype."""
     return tensor(data, dtype=dtype or self.dtype, device=device, requires_grad=requires_grad)
 
 
 @method()
-def new_zeros(self: Tensor, *size: Any, dtype: DType | None = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+def new_zeros(self: Tensor, *size: Any, dtype: DType | None = None, device: Any = None,
+              requires_grad: bool = False) -> Tensor:
     """Zeros of this tensor's dtype."""
     return _new("new_zeros", size, 0, dtype or self.dtype, device, requires_grad)
 
 
 @method()
-def new_ones(self: Tensor, *size: Any, dtype: DType | None = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+def new_ones(self: Tensor, *size: Any, dtype: DType | None = None, device: Any = None,
+             requires_grad: bool = False) -> Tensor:
     """Ones of this tensor's dtype."""
     return _new("new_ones", size, 1, dtype or self.dtype, device, requires_grad)
 
 
 @method()
-def new_empty(self: Tensor, *size: Any, dtype: DType | None = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+def new_empty(self: Tensor, *size: Any, dtype: DType | None = None, device: Any = None,
+              requires_grad: bool = False) -> Tensor:
     """A tensor of this tensor's dtype, to be filled."""
     return _new("new_empty", size, 0, dtype or self.dtype, device, requires_grad)
 
@@ -342,7 +362,7 @@ def new_full(self: Tensor, size: Sequence[int], fill_value: Operand, *, dtype: D
     return _new("new_full", [size], fill_value, dtype or self.dtype, device, requires_grad)
 
 
-# ---- sequences and patterns ------------------------------------------------------------------------------------------------
+# ---- sequences and patterns ------------------------------------------------------------------------------------------
 
 def _counted(n: int, dtype: DType) -> Tensor:
     """0, 1, ..., n - 1."""
@@ -351,12 +371,14 @@ def _counted(n: int, dtype: DType) -> Tensor:
     return apply(OPS.iota, (), {"shape": (n,), "dim": 0, "dtype": dtype})
 
 
-def arange(start: Any, end: Any = None, step: Any = 1, *, dtype: DType | None = None, device: Any = None, requires_grad: bool = False) -> Tensor:
-    """start, start + step, ... below `end`. `arange(end)` counts from 0. Integers give int64, floats the default dtype."""
+def arange(start: Any, end: Any = None, step: Any = 1, *, dtype: DType | None = None, device: Any = None,
+           requires_grad: bool = False) -> Tensor:
+    """start, start + step, ... below `end`. `arange(end)` counts from 0. Integers give int64, floats the default
+    dtype."""
     as_device(device)
     if end is None:
         start, end = 0, start
-    start, end, step = (x.item() if isinstance(x, (Tensor, np.generic)) else x for x in (start, end, step))  # type: ignore[attr-defined]
+    start, end, step = (x.item() if isinstance(x, (Tensor, np.generic)) else x for x in (start, end, step))
     integral = not any(isinstance(x, float) for x in (start, end, step))
     chosen = as_dtype(dtype) if dtype is not None else int64 if integral else get_default_dtype()
     if step == 0:
@@ -378,20 +400,23 @@ def _affine(x: Tensor, factor: Any, offset: Any) -> Tensor:
     return EMIT.add(x, EMIT.full_like(x, offset)) if offset != 0 else x
 
 
-def linspace(start: Any, end: Any, steps: int, *, dtype: DType | None = None, device: Any = None, requires_grad: bool = False) -> Tensor:
-    """`steps` numbers at equal distances from `start` to `end`, both included; symmetric, computed from both ends as torch does."""
+def linspace(start: Any, end: Any, steps: int, *, dtype: DType | None = None, device: Any = None,
+             requires_grad: bool = False) -> Tensor:
+    """`steps` numbers at equal distances from `start` to `end`, both included; symmetric, computed from both ends as
+    torch does."""
     as_device(device)
     chosen = get_default_dtype() if dtype is None else as_dtype(dtype)
     if steps < 0:
         raise error(ShapeError, "linspace: number of steps must be non-negative")
-    start, end = (x.item() if isinstance(x, Tensor) else x for x in (start, end))  # type: ignore[attr-defined]
+    start, end = (x.item() if isinstance(x, Tensor) else x for x in (start, end))
     work = chosen if chosen.is_floating_point else float64
     step = (end - start) / (steps - 1) if steps > 1 else 0.0
     place = _counted(steps, work)
     back = EMIT.sub(EMIT.full_like(place, steps - 1), place)
     left = EMIT.add(EMIT.full_like(place, start), EMIT.mul(place, EMIT.full_like(place, step)))
     right = EMIT.sub(EMIT.full_like(place, end), EMIT.mul(back, EMIT.full_like(place, step)))
-    return finished(EMIT.cast(EMIT.select(EMIT.lt(place, EMIT.full_like(place, max(steps // 2, 1))), left, right), chosen), requires_grad)
+    return finished(EMIT.cast(EMIT.select(EMIT.lt(place, EMIT.full_like(place, max(steps // 2, 1))), left, right),
+                              chosen), requires_grad)
 
 
 def logspace(start: Any, end: Any, steps: int, base: float = 10.0, *, dtype: DType | None = None, device: Any = None,
@@ -402,7 +427,8 @@ def logspace(start: Any, end: Any, steps: int, base: float = 10.0, *, dtype: DTy
     return finished(EMIT.cast(EMIT.pow(EMIT.full_like(exponent, base), exponent), chosen), requires_grad)
 
 
-def eye(n: int, m: int | None = None, *, dtype: DType | None = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+def eye(n: int, m: int | None = None, *, dtype: DType | None = None, device: Any = None,
+        requires_grad: bool = False) -> Tensor:
     """The n x m matrix with ones on the diagonal."""
     as_device(device)
     chosen = get_default_dtype() if dtype is None else as_dtype(dtype)
@@ -430,7 +456,7 @@ def triu_indices(row: int, col: int, offset: int = 0, *, dtype: DType = int64, d
     return _triangle_indices(row, col, offset, False, dtype)
 
 
-# ---- filling in place ------------------------------------------------------------------------------------------------------
+# ---- filling in place ------------------------------------------------------------------------------------------------
 
 def fill(input: Tensor, value: Operand) -> Tensor:
     """One value in the shape of a tensor."""
@@ -456,17 +482,17 @@ def zero_(self: Tensor) -> Tensor:
 
 
 @method()
-def fill_diagonal_(self: Tensor, fill_value: Operand, wrap: bool = False) -> Tensor:  # noqa: A002
+def fill_diagonal_(self: Tensor, fill_value: Operand, wrap: bool = False) -> Tensor:
     """Sets the diagonal to one value."""
     if self.ndim < 2:
         raise error(ShapeError, "dimensions must larger than 1")
     shape = tuple(self.shape)
     if len(shape) == 2:
         for start in range(0, shape[0] if wrap else 1, shape[1] + 1):
-            self[start:].diagonal().fill_(fill_value)  # type: ignore[index]
+            self[start:].diagonal().fill_(fill_value)
         return self
     if len(set(shape)) != 1:
         raise error(ShapeError, "all dimensions of input must be of equal length")
     for k in range(shape[0]):
-        self[(k,) * len(shape)] = fill_value  # type: ignore[index]
+        self[(k,) * len(shape)] = fill_value
     return self

@@ -15,9 +15,12 @@ class Device:
 
     __slots__ = ("type", "index")
 
+    type: str
+    index: int | None
+
     def __init__(self, type: str | Device, index: int | None = None) -> None:
         if isinstance(type, Device):
-            type, index = type.type, type.index
+            type, index = str(type), None
         name, _, number = type.partition(":")
         if name not in _KNOWN_TYPES or (number and (index is not None or not number.isdigit())):
             raise error(DeviceError, f"Invalid device string: {type!r}; devices are named 'cpu', 'cuda', 'cuda:0'")
@@ -42,7 +45,8 @@ CPU = Device("cpu")
 
 
 def as_device(device: Any) -> Device:
-    """The device that `device` (None, a string, a number of a GPU or a Device) names; DeviceError when it does not exist here."""
+    """The device that `device` (None, a string, a number of a GPU or a Device) names; DeviceError when it does not
+    exist here."""
     if device is None or device == "cpu" or device is CPU:
         return CPU
     if isinstance(device, int) and not isinstance(device, bool):
@@ -51,8 +55,9 @@ def as_device(device: Any) -> Device:
         raise error(DeviceError, f"device must be a name such as 'cpu' or a weft.device, got {device!r}")
     wanted = Device(device)
     if wanted.type != "cpu" or wanted.index not in (None, 0):
-        raise error(DeviceError, f"device {str(wanted)!r} does not exist here: weft was asked for a tensor on it, and this machine and build "
-                    "offer 'cpu' only; leave the device argument out or pass device='cpu'")
+        raise error(DeviceError, f"device {str(wanted)!r} does not exist here: weft was asked for a tensor on it, and "
+                                 "this machine and build "
+                                 "offer 'cpu' only; leave the device argument out or pass device='cpu'")
     return CPU
 
 
@@ -61,4 +66,4 @@ def _device(self: Tensor) -> Device:
     return CPU
 
 
-Tensor.device = property(_device)  # type: ignore[attr-defined]
+setattr(Tensor, "device", property(_device))  # noqa: B010  (a method of that name is known to type checkers already)

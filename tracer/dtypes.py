@@ -1,4 +1,5 @@
-"""Element types as users meet them: the default dtype, finfo and iinfo, and what may stand for a dtype in an argument."""
+"""Element types as users meet them: the default dtype, finfo and iinfo, and what may stand for a dtype in an
+argument."""
 from __future__ import annotations
 
 from typing import Any
@@ -6,14 +7,16 @@ from typing import Any
 import numpy as np
 
 from ..ir.errors import DTypeError
-from ..ir.types import (BY_NUMPY, DTYPES, DType, bool_, float32, float64, int8, int16, int32, int64, uint8)
+from ..ir.types import BY_NUMPY, DTYPES, DType, bool_, float32, float64, int8, int16, int32, int64, uint8
 from .location import error
 
-TORCH_NAMES = {bool_: "Bool", uint8: "Byte", int8: "Char", int16: "Short", int32: "Int", int64: "Long", float32: "Float", float64: "Double"}
+TORCH_NAMES = {bool_: "Bool", uint8: "Byte", int8: "Char", int16: "Short", int32: "Int", int64: "Long",
+               float32: "Float", float64: "Double"}
 """The names that torch's error messages use."""
 
 _PYTHON = {bool: bool_, int: int64, float: float64}
-_STRUCTURED = "dtypes are weft.float32, weft.float64, weft.int64, weft.int32, weft.int16, weft.int8, weft.uint8, weft.bool"
+_STRUCTURED = ("dtypes are weft.float32, weft.float64, weft.int64, weft.int32, weft.int16, weft.int8, weft.uint8, "
+               "weft.bool")
 
 
 class _Default:
@@ -31,7 +34,8 @@ def set_default_dtype(dtype: DType) -> None:
     """Lets Python floats become `dtype` from now on."""
     wanted = as_dtype(dtype)
     if not wanted.is_floating_point:
-        raise error(DTypeError, f"set_default_dtype: only floating-point types are supported as the default type, got {wanted}")
+        raise error(DTypeError, "set_default_dtype: only floating-point types are supported as the default type, got "
+                                f"{wanted}")
     _Default.dtype = wanted
 
 
@@ -50,7 +54,8 @@ def dtype_of_numpy(dtype: np.dtype) -> DType:
     """The DType of NumPy arrays of `dtype`, or an error that lists what there is."""
     known = BY_NUMPY.get(dtype if dtype.isnative else dtype.newbyteorder("="))
     if known is None:
-        raise error(DTypeError, f"can't convert a NumPy array of type {dtype}; {_STRUCTURED}: convert it first with `.astype(...)`")
+        raise error(DTypeError, f"can't convert a NumPy array of type {dtype}; {_STRUCTURED}: convert it first with "
+                                "`.astype(...)`")
     return known
 
 
@@ -64,13 +69,14 @@ def is_floating_point(input: Any) -> bool:
     return input.dtype.is_floating_point
 
 
-class finfo:  # noqa: N801  (torch's name)
+class finfo:
     """The limits of a floating-point dtype: `bits`, `eps`, `max`, `min`, `tiny`, `smallest_normal`, `resolution`."""
 
     def __init__(self, dtype: DType | None = None) -> None:
         chosen = get_default_dtype() if dtype is None else as_dtype(dtype)
         if not chosen.is_floating_point:
-            raise error(DTypeError, f"finfo() requires a floating point input type. Use iinfo to handle '{chosen.name}'")
+            raise error(DTypeError, "finfo() requires a floating point input type. Use iinfo to handle "
+                                    f"'{chosen.name}'")
         limits = np.finfo(chosen.numpy)
         self.dtype, self.bits = chosen.name, chosen.bits
         self.eps, self.max, self.min = float(limits.eps), float(limits.max), float(limits.min)
@@ -82,7 +88,7 @@ class finfo:  # noqa: N801  (torch's name)
                 f"smallest_normal={self.tiny:g}, tiny={self.tiny:g}, dtype={self.dtype})")
 
 
-class iinfo:  # noqa: N801
+class iinfo:
     """The limits of an integer dtype: `bits`, `max`, `min`."""
 
     def __init__(self, dtype: DType) -> None:

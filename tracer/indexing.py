@@ -1,6 +1,8 @@
-"""`x[...]` and `x[...] = value`: ints, slices, ellipsis, None, masks, integer tensors, and positions known only at run time.
+"""`x[...]` and `x[...] = value`: ints, slices, ellipsis, None, masks, integer tensors, and positions known only at run
+time.
 
-An index is taken apart into three stages: a view (ints, slices, None), then positions that are traced numbers (dynamic_slice), then
+An index is taken apart into three stages: a view (ints, slices, None), then positions that are traced numbers
+(dynamic_slice), then
 integer tensors (gather). Assignment walks the same stages backwards.
 """
 from __future__ import annotations
@@ -27,6 +29,8 @@ from .state import STATE
 from .tensor import Step, Tensor, method, wrap
 
 _WHAT = "only integers, slices (`:`), ellipsis (`...`), None and long or byte Variables are valid indices"
+
+_SELECTED = "how many elements a mask selects"
 
 
 @dataclass
@@ -75,13 +79,14 @@ class Index:
         result: list[Step] = []
         shape = self.shape
         if any(self.starts) or tuple(self.stops) != shape or any(s != 1 for s in self.steps):
-            result.append((OPS.slice, {"starts": tuple(self.starts), "stops": tuple(self.stops), "steps": tuple(self.steps)}))
+            result.append((OPS.slice, {"starts": tuple(self.starts), "stops": tuple(self.stops),
+                                       "steps": tuple(self.steps)}))
         if self.inserted:
             result.append(reshape_step(self.view))
         return result
 
 
-# ---- taking an index apart ---------------------------------------------------------------------------------------------------
+# ---- taking an index apart -------------------------------------------------------------------------------------------
 
 def take_apart(x: Tensor, key: Any) -> Index:
     """The stages of `x[key]`."""
@@ -92,7 +97,8 @@ def take_apart(x: Tensor, key: Any) -> Index:
     used = sum(_consumed(item) for item in items)
     if used > rank:
         if rank == 0:
-            raise error(IndexRangeError, "invalid index of a 0-dim tensor. Use `tensor.item()` to convert a 0-dim tensor to a number")
+            raise error(IndexRangeError, "invalid index of a 0-dim tensor. Use `tensor.item()` to convert a 0-dim "
+                                         "tensor to a number")
         raise error(IndexRangeError, f"too many indices for tensor of dimension {rank}")
     ellipsis = False
     for item in items:
@@ -106,7 +112,7 @@ def take_apart(x: Tensor, key: Any) -> Index:
         index.whole()
     if index.mask is not None and sum(isinstance(i, Tensor) and (i.ndim > 0 or i.dtype is bool_) for i in items) > 1:
         index.mask = None
-        require_no_trace("how many elements a mask selects", "index with the mask alone, or use `weft.where(mask, x, other)`")
+        require_no_trace(_SELECTED, "index with the mask alone, or use `weft.where(mask, x, other)`")
     return index
 
 
@@ -116,7 +122,8 @@ def _as_item(item: Any) -> Any:
         return item
     if isinstance(item, Tensor):
         if item.dtype.is_floating_point:
-            raise error(IndexRangeError, f"tensors used as indices must be long, int, byte or bool tensors, got {torch_name(item.dtype)}")
+            raise error(IndexRangeError, "tensors used as indices must be long, int, byte or bool tensors, got "
+                                         f"{torch_name(item.dtype)}")
         if item.dtype is uint8:
             return ne(item, 0)
         if item.ndim == 0 and item.dtype is not bool_ and item._array is not None and STATE.trace is None:
@@ -172,12 +179,14 @@ def _add(index: Index, item: Any) -> None:
 def _add_slice(index: Index, item: slice) -> None:
     n = index.shape[index.axis]
     for bound in (item.start, item.stop, item.step):
-        if (type(bound) is RuntimeScalar and bound.example is None) or (isinstance(bound, Tensor) and bound._array is None):
+        if (type(bound) is RuntimeScalar and bound.example is None or
+                isinstance(bound, Tensor) and bound._array is None):
             raise error(ShapeError, "a slice whose bounds change while the program runs has no fixed size: use "
-                        "`x.narrow(dim, start, length)` with a constant length")
+                                    "`x.narrow(dim, start, length)` with a constant length")
     step = 1 if item.step is None else operator.index(item.step)
     if step <= 0:
-        raise error(ShapeError, "step must be greater than zero: a slice cannot run backwards; use `weft.flip(x, [dim])` and slice the result")
+        raise error(ShapeError, "step must be greater than zero: a slice cannot run backwards; use `weft.flip(x, "
+                                "[dim])` and slice the result")
     start, stop, _ = slice(item.start, item.stop, 1).indices(n)
     index.take(start, max(start, stop), step, True)
 
@@ -194,13 +203,14 @@ def _add_mask(index: Index, mask: Tensor) -> None:
     if not shape:
         index.view.append(1)
         index.inserted = True
-        require_no_trace("how many elements a mask selects", "use `weft.where(mask, x, other)`")
+        require_no_trace(_SELECTED, "use `weft.where(mask, x, other)`")
         index.tensors[first] = make_tensor([0] if bool(mask._memory()) else [], dtype=int64)
         return
     for k, n in enumerate(shape):
         if n != index.shape[d + k]:
-            raise error(IndexRangeError, f"The shape of the mask {list(shape)} at index {k} does not match the shape of the indexed tensor "
-                        f"{list(index.shape)} at index {d + k}")
+            raise error(IndexRangeError, f"The shape of the mask {list(shape)} at index {k} does not match the shape "
+                                         "of the indexed tensor "
+                                         f"{list(index.shape)} at index {d + k}")
         index.whole()
     index.mask, index.mask_axis = mask, first
     if STATE.trace is None:
@@ -220,11 +230,12 @@ def wrapped_indices(indices: Tensor, n: int, d: int) -> Tensor:
         return indices
     low, high = int(array.min()), int(array.max())
     if low < -n or high >= n:
-        raise error(IndexRangeError, f"index {high if high >= n else low} is out of bounds for dimension {d} with size {n}")
+        raise error(IndexRangeError, f"index {high if high >= n else low} is out of bounds for dimension {d} with "
+                                     f"size {n}")
     return indices if low >= 0 else wrap(np.where(array < 0, array + n, array))
 
 
-# ---- reading -----------------------------------------------------------------------------------------------------------------
+# ---- reading ---------------------------------------------------------------------------------------------------------
 
 def getitem(self: Tensor, key: Any) -> Tensor:
     """`x[key]`: a view for ints, slices, None and ellipsis; a copy for masks and integer tensors."""
@@ -240,7 +251,7 @@ def getitem(self: Tensor, key: Any) -> Tensor:
                 return result
     index = take_apart(self, key)
     steps = index.view_steps()
-    name = "SelectBackward0" if index.named_select else "" if steps and steps[-1][0] is OPS.slice else "UnsqueezeBackward0"
+    name = "SelectBackward0" if index.named_select else "UnsqueezeBackward0" if index.inserted else ""
     if index.mask is None and not index.tensors and not index.dynamic:
         return chain(self, steps, name) if steps else chain(self, [reshape_step(index.shape)], "AliasBackward0")
     x = chain(self, steps, name) if steps else self
@@ -251,7 +262,7 @@ def getitem(self: Tensor, key: Any) -> Tensor:
             return x
         shape = tuple(x.shape)
     if STATE.trace is not None and index.mask is not None:
-        require_no_trace("how many elements a mask selects", "use `weft.where(mask, x, other)`, or `x * mask` before a sum")
+        require_no_trace(_SELECTED, "use `weft.where(mask, x, other)`, or `x * mask` before a sum")
     return _gather(x, shape, _after_dynamic(index))
 
 
@@ -262,7 +273,8 @@ def _plain_int(x: Tensor, array: np.ndarray, key: int) -> Tensor:
         raise error(IndexRangeError, f"index {key} is out of bounds for dimension 0 with size {n}")
     first = key + n if key < 0 else key
     rest, zeros = shape[1:], (0,) * (len(shape) - 1)
-    steps = ((OPS.slice, {"starts": (first, *zeros), "stops": (first + 1, *rest), "steps": (1,) * len(shape)}), (OPS.reshape, {"shape": rest}))
+    steps = ((OPS.slice, {"starts": (first, *zeros), "stops": (first + 1, *rest), "steps": (1,) * len(shape)}),
+             (OPS.reshape, {"shape": rest}))
     return _plain_view(x, array[first, ...], steps)
 
 
@@ -317,7 +329,8 @@ def _dynamic_slice(x: Tensor, index: Index) -> Tensor:
     """The part at the traced positions, without their axes."""
     sizes = tuple(1 if k in index.dynamic else n for k, n in enumerate(index.view))
     part = apply(OPS.dynamic_slice, (x, *_starts(index)), {"sizes": sizes})
-    return named(EMIT.view_as(part, tuple(n for k, n in enumerate(index.view) if k not in index.dynamic)), "SelectBackward0")
+    return named(EMIT.view_as(part, tuple(n for k, n in enumerate(index.view) if k not in index.dynamic)),
+                 "SelectBackward0")
 
 
 def _after_dynamic(index: Index) -> dict[int, Tensor]:
@@ -331,7 +344,8 @@ def _broadcast_indices(tensors: dict[int, Tensor]) -> tuple[list[int], list[Tens
         shape = common_shape("indexing", [tuple(tensors[d].shape) for d in dims])
     except ShapeError:
         listed = ", ".join(str(list(tensors[d].shape)) for d in dims)
-        raise error(IndexRangeError, f"shape mismatch: indexing tensors could not be broadcast together with shapes {listed}") from None
+        raise error(IndexRangeError, "shape mismatch: indexing tensors could not be broadcast together with shapes "
+                                     f"{listed}") from None
     return dims, [EMIT.expand(tensors[d], shape) for d in dims]
 
 
@@ -353,7 +367,7 @@ def _gather(x: Tensor, shape: Sequence[int], tensors: dict[int, Tensor]) -> Tens
     return named(result, "IndexBackward0")
 
 
-# ---- writing -----------------------------------------------------------------------------------------------------------------
+# ---- writing ---------------------------------------------------------------------------------------------------------
 
 def setitem(self: Tensor, key: Any, value: Any) -> None:
     """`x[key] = value`: writes into the memory of `x`; the value broadcasts to what the key selects."""
@@ -366,7 +380,8 @@ def setitem(self: Tensor, key: Any, value: Any) -> None:
     if isinstance(value, Tensor):
         if index.tensors and index.mask is None and value.dtype is not self.dtype:
             raise error(DTypeError, "Index put requires the source and destination dtypes match, got "
-                        f"{torch_name(self.dtype)} for the destination and {torch_name(value.dtype)} for the source.")
+                                    f"{torch_name(self.dtype)} for the destination and {torch_name(value.dtype)} for "
+                                    "the source.")
     if not index.tensors and not index.dynamic and index.mask is None:
         _assign(view, value)
         return
@@ -375,7 +390,8 @@ def setitem(self: Tensor, key: Any, value: Any) -> None:
 
 
 def _written_plainly(x: Tensor, key: Any, value: Any) -> bool:
-    """The short way for a number or a plain tensor written through ints and slices; False when the long way must be taken."""
+    """The short way for a number or a plain tensor written through ints and slices; False when the long way must be
+    taken."""
     array = x._array
     if array is None or not array.ndim or not array.flags.c_contiguous or not _plain(x, value):
         return False
@@ -411,7 +427,7 @@ def _assign(view: Tensor, value: Any) -> None:
         extra = value.ndim - view.ndim
         if any(n != 1 for n in value.shape[:extra]):
             raise _misfit(value, tuple(view.shape))
-        value = value.reshape(tuple(value.shape)[extra:])  # type: ignore[attr-defined]
+        value = value.reshape(tuple(value.shape)[extra:])
     if _plain(view, value) and (not isinstance(value, Tensor) or value._array is not None):
         check_writable(view, "setitem")
         assert view._array is not None
@@ -430,7 +446,8 @@ def _number(value: Any, view: Tensor) -> Any:
 
 
 def _misfit(value: Any, shape: tuple[int, ...]) -> Exception:
-    return error(ShapeError, f"shape mismatch: value tensor of shape {list(value.shape)} cannot be broadcast to indexing result of shape {list(shape)}")
+    return error(ShapeError, f"shape mismatch: value tensor of shape {list(value.shape)} cannot be broadcast to "
+                             f"indexing result of shape {list(shape)}")
 
 
 def _fitted(value: Any, target: Tensor, shape: tuple[int, ...]) -> Tensor:
@@ -468,7 +485,7 @@ def _scattered(x: Tensor, index: Index, tensors: dict[int, Tensor], value: Any) 
         masked = _masked(x, index, value)
         if masked is not None:
             return masked
-        require_no_trace("how many elements a mask selects", "assign one number or a value that fits every place, or use `weft.where`")
+        require_no_trace(_SELECTED, "assign one number or a value that fits every place, or use `weft.where`")
     dims, indices = _broadcast_indices(tensors)
     return put(x, dims, indices, value, "set")
 
@@ -479,7 +496,8 @@ def put(x: Tensor, dims: Sequence[int], indices: Sequence[Tensor], value: Any, m
     lead, width = _place(dims), len(places)
     update = _fitted(value, x, rest[:lead] + places + rest[lead:])
     if lead:
-        update = apply(OPS.permute, (update,), {"dims": (*range(lead, lead + width), *range(lead), *range(lead + width, update.ndim))})
+        order = (*range(lead, lead + width), *range(lead), *range(lead + width, update.ndim))
+        update = apply(OPS.permute, (update,), {"dims": order})
     return named(apply(OPS.scatter, (x, update, *indices), {"dims": tuple(dims), "mode": mode}), "IndexPutBackward0")
 
 
@@ -497,15 +515,16 @@ def _masked(x: Tensor, index: Index, value: Any) -> Tensor | None:
     return named(select_by(EMIT.view_as(mask, shape), value, x, x.dtype, "setitem"), "IndexPutBackward0")
 
 
-Tensor.__getitem__ = getitem  # type: ignore[attr-defined]
-Tensor.__setitem__ = setitem  # type: ignore[attr-defined]
+method("__getitem__")(getitem)
+method("__setitem__")(setitem)
 
 
-# ---- the functions -------------------------------------------------------------------------------------------------------------
+# ---- the functions ---------------------------------------------------------------------------------------------------
 
 @method()
 def index_put_(self: Tensor, indices: Sequence[Any], values: Tensor, accumulate: bool = False) -> Tensor:
-    """Writes `values` to the places `indices` (one tensor per axis, None for a whole axis); adds them when `accumulate`."""
+    """Writes `values` to the places `indices` (one tensor per axis, None for a whole axis); adds them when
+    `accumulate`."""
     return write(self, _index_put(self, indices, values, accumulate), "index_put_")
 
 
@@ -518,10 +537,11 @@ def index_put(input: Tensor, indices: Sequence[Any], values: Tensor, accumulate:
 def _index_put(x: Tensor, indices: Sequence[Any], values: Tensor, accumulate: bool) -> Tensor:
     index = take_apart(x, tuple(slice(None) if i is None else i for i in indices))
     if STATE.trace is not None and index.mask is not None:
-        require_no_trace("how many elements a mask selects", "use `weft.where(mask, values, x)`")
+        require_no_trace(_SELECTED, "use `weft.where(mask, values, x)`")
     if values.dtype is not x.dtype:
-        raise error(DTypeError, f"Index put requires the source and destination dtypes match, got {torch_name(x.dtype)} for the destination and "
-                    f"{torch_name(values.dtype)} for the source.")
+        raise error(DTypeError, "Index put requires the source and destination dtypes match, got "
+                                f"{torch_name(x.dtype)} for the destination and "
+                                f"{torch_name(values.dtype)} for the source.")
     dims, places = _broadcast_indices(index.tensors)
     return put(x, dims, places, values, "add" if accumulate else "set")
 
@@ -529,9 +549,9 @@ def _index_put(x: Tensor, indices: Sequence[Any], values: Tensor, accumulate: bo
 @method()
 def masked_select(input: Tensor, mask: Tensor) -> Tensor:
     """The elements where the mask (broadcast) holds, as a vector."""
-    require_no_trace("how many elements a mask selects", "use `weft.where(mask, x, other)`")
+    require_no_trace(_SELECTED, "use `weft.where(mask, x, other)`")
     shape = common_shape("masked_select", [tuple(input.shape), tuple(mask.shape)])
-    return named(EMIT.expand(input, shape)[EMIT.expand(mask, shape)], "MaskedSelectBackward0")  # type: ignore[index]
+    return named(EMIT.expand(input, shape)[EMIT.expand(mask, shape)], "MaskedSelectBackward0")
 
 
 @method()
@@ -552,4 +572,5 @@ def argwhere(input: Tensor) -> Tensor:
 def check_same_dtype(name: str, x: Tensor, y: Tensor) -> None:
     """Refuses operands of different dtypes."""
     if x.dtype is not y.dtype:
-        raise error(DTypeError, f"{name}(): self and source expected to have the same dtype, but got {torch_name(x.dtype)} and {torch_name(y.dtype)}")
+        raise error(DTypeError, f"{name}(): self and source expected to have the same dtype, but got "
+                                f"{torch_name(x.dtype)} and {torch_name(y.dtype)}")

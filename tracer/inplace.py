@@ -18,8 +18,9 @@ from .tensor import Tensor
 def check_castable(result: DType, target: DType) -> None:
     """Refuses to store floats in integers, or numbers in bools."""
     if not can_cast(result, target):
-        raise error(DTypeError, f"result type {torch_name(result)} can't be cast to the desired output type {torch_name(target)}: "
-                    "use the out-of-place form, or convert the tensor first with `.to(...)`")
+        raise error(DTypeError, f"result type {torch_name(result)} can't be cast to the desired output type "
+                                f"{torch_name(target)}: "
+                                "use the out-of-place form, or convert the tensor first with `.to(...)`")
 
 
 def assign(target: Tensor, value: Tensor, name: str, since: int | None = None) -> Tensor:
@@ -31,7 +32,8 @@ def assign(target: Tensor, value: Tensor, name: str, since: int | None = None) -
         check_castable(value.dtype, target.dtype)
         value = EMIT.cast(value, target.dtype)
     if tuple(value.shape) != tuple(target.shape):
-        raise error(ShapeError, f"{name}: output with shape {list(target.shape)} doesn't match the broadcast shape {list(value.shape)}")
+        raise error(ShapeError, f"{name}: output with shape {list(target.shape)} doesn't match the broadcast shape "
+                                f"{list(value.shape)}")
     if since is not None and value._edge is not None:
         preserve(value, target, since)
     return write(target, value, name)

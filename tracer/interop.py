@@ -23,7 +23,8 @@ def numpy(self: Tensor, *, force: bool = False) -> np.ndarray:
     """
     require_no_trace("the array that numpy() returns", "keep the computation in tensor operations")
     if tensor_requires_grad(self) and not force:
-        raise error(GradientError, "Can't call numpy() on Tensor that requires grad. Use tensor.detach().numpy() instead.")
+        raise error(GradientError, "Can't call numpy() on Tensor that requires grad. Use tensor.detach().numpy() "
+                                   "instead.")
     array = self._memory()
     publish(self._storage)
     return array
@@ -34,8 +35,11 @@ def from_numpy(ndarray: np.ndarray) -> Tensor:
     if not isinstance(ndarray, np.ndarray):
         raise error(DTypeError, f"from_numpy: expected np.ndarray (got {type(ndarray).__name__})")
     if any(s < 0 for s in ndarray.strides):
-        raise error(DTypeError, "from_numpy: At least one stride in the given numpy array is negative, and tensors with negative strides are not "
-                    "currently supported. (You can probably work around this by making a copy of your array with array.copy().)")
+        raise error(DTypeError, "from_numpy: At least one stride in the given numpy array is negative, and tensors "
+                                "with negative strides are not "
+                                "currently supported. (You can probably work around this by making a copy of your "
+                                "array with "
+                                "array.copy().)")
     return tensor_over(ndarray)
 
 
@@ -63,20 +67,21 @@ def from_dlpack(ext_tensor: Any) -> Tensor:
     return tensor_over(np.from_dlpack(ext_tensor))
 
 
-Tensor.__array__ = _array  # type: ignore[attr-defined]
-Tensor.__dlpack__ = _dlpack  # type: ignore[attr-defined]
-Tensor.__dlpack_device__ = _dlpack_device  # type: ignore[attr-defined]
+method("__array__")(_array)
+method("__dlpack__")(_dlpack)
+method("__dlpack_device__")(_dlpack_device)
 
 
-# ---- copy and pickle -----------------------------------------------------------------------------------------------------------
+# ---- copy and pickle -------------------------------------------------------------------------------------------------
 
 def _deepcopy(self: Tensor, memo: dict[int, Any]) -> Tensor:
     known = memo.get(id(self))
     if known is not None:
         return known
     if not self.is_leaf:
-        raise error(GradientError, "Only Tensors created explicitly by the user (graph leaves) support the deepcopy protocol at the moment: use "
-                    "`x.detach().clone()`")
+        raise error(GradientError, "Only Tensors created explicitly by the user (graph leaves) support the deepcopy "
+                                   "protocol at the moment: use "
+                                   "`x.detach().clone()`")
     result = type(self).__new__(type(self))
     memo[id(self)] = result
     result._array = np.array(self._memory(), order="K")
@@ -97,5 +102,5 @@ def _reduce(self: Tensor) -> tuple[Any, ...]:
     return rebuild, (np.array(self._memory()), self._requires_grad and self.is_leaf)
 
 
-Tensor.__deepcopy__ = _deepcopy  # type: ignore[attr-defined]
-Tensor.__reduce__ = _reduce  # type: ignore[method-assign]
+method("__deepcopy__")(_deepcopy)
+method("__reduce__")(_reduce)

@@ -21,7 +21,8 @@ from .tensor import Tensor, method
 
 def _tensors(name: str, tensors: Any) -> list[Tensor]:
     if isinstance(tensors, Tensor) or not isinstance(tensors, Sequence):
-        raise error(DTypeError, f"{name}(): argument 'tensors' must be a tuple or list of Tensors, not {type(tensors).__name__}")
+        raise error(DTypeError, f"{name}(): argument 'tensors' must be a tuple or list of Tensors, not "
+                                f"{type(tensors).__name__}")
     for k, x in enumerate(tensors):
         if not isinstance(x, Tensor):
             raise error(DTypeError, f"{name}(): element {k} of the tensors is {type(x).__name__}, not a Tensor")
@@ -44,8 +45,9 @@ def cat(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
             raise error(ShapeError, f"cat: Tensors must have same number of dimensions: got {rank} and {x.ndim}")
         for j, (n, m) in enumerate(zip(parts[0].shape, x.shape, strict=True)):
             if j != d and n != m:
-                raise error(ShapeError, f"cat: Sizes of tensors must match except in dimension {d}. Expected size {n} but got size {m} for tensor "
-                            f"number {k} in the list (shapes {list(parts[0].shape)} and {list(x.shape)}).")
+                raise error(ShapeError, f"cat: Sizes of tensors must match except in dimension {d}. Expected size {n} "
+                                        f"but got size {m} for tensor "
+                                        f"number {k} in the list (shapes {list(parts[0].shape)} and {list(x.shape)}).")
     dtype = result_type(*tensors)
     return apply(OPS.concatenate, [EMIT.cast(x, dtype) for x in parts], {"dim": d})
 
@@ -59,7 +61,8 @@ def stack(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
     shape = tuple(parts[0].shape)
     for k, x in enumerate(parts):
         if tuple(x.shape) != shape:
-            raise error(ShapeError, f"stack expects each tensor to be equal size, but got {list(shape)} at entry 0 and {list(x.shape)} at entry {k}")
+            raise error(ShapeError, f"stack expects each tensor to be equal size, but got {list(shape)} at entry 0 "
+                                    f"and {list(x.shape)} at entry {k}")
     d = axis(dim, len(shape) + 1)
     new = (*shape[:d], 1, *shape[d:])
     dtype = result_type(*parts)
@@ -127,7 +130,8 @@ def meshgrid(*tensors: Any, indexing: str = "ij") -> tuple[Tensor, ...]:
     if swap:
         vectors[0], vectors[1] = vectors[1], vectors[0]
     shape = tuple(count(v.shape) for v in vectors)
-    grids = [expand(reshape(v, *[-1 if j == k else 1 for j in range(len(vectors))]), *shape) for k, v in enumerate(vectors)]
+    grids = [expand(reshape(v, *[-1 if j == k else 1 for j in range(len(vectors))]), *shape) for k,
+             v in enumerate(vectors)]
     if swap:
         grids[0], grids[1] = grids[1], grids[0]
     return tuple(grids)
@@ -145,7 +149,7 @@ def combinations(input: Tensor, r: int = 2, with_replacement: bool = False) -> T
     choose = itertools.combinations_with_replacement if with_replacement else itertools.combinations
     rows = list(choose(range(input.shape[0]), r))
     columns = [[row[k] for row in rows] for k in range(r)]
-    return stack([input[column] for column in columns], 1) if rows else input.new_zeros(0, r)  # type: ignore[index, attr-defined]
+    return stack([input[column] for column in columns], 1) if rows else input.new_zeros(0, r)
 
 
 def block_diag(*tensors: Tensor) -> Tensor:
@@ -159,14 +163,15 @@ def block_diag(*tensors: Tensor) -> Tensor:
     return cat(rows, 0)
 
 
-# ---- repeats -------------------------------------------------------------------------------------------------------------
+# ---- repeats ---------------------------------------------------------------------------------------------------------
 
 @method()
 def repeat(input: Tensor, *repeats: Any) -> Tensor:
     """The tensor repeated along its axes (new axes in front), as a copy."""
     times = sizes(repeats)
     if len(times) < input.ndim:
-        raise error(ShapeError, "Number of dimensions of repeat dims can not be smaller than number of dimensions of tensor")
+        raise error(ShapeError, "Number of dimensions of repeat dims can not be smaller than number of dimensions of "
+                                "tensor")
     shape = (1,) * (len(times) - input.ndim) + tuple(input.shape)
     paired = EMIT.view_as(input, tuple(m for n in shape for m in (1, n)))
     wide = EMIT.expand(paired, tuple(m for r, n in zip(times, shape, strict=True) for m in (r, n)))
@@ -190,20 +195,21 @@ def repeat_interleave(input: Tensor, repeats: Any, dim: int | None = None, *, ou
         repeats = operator.index(repeats)
     if isinstance(repeats, Tensor):
         require_no_trace("the result's size of repeat_interleave with a tensor of repeats", "pass a Python int")
-        repeats = repeats.tolist()  # type: ignore[attr-defined]
+        repeats = repeats.tolist()
         repeats = repeats if isinstance(repeats, list) else [repeats]
     if not isinstance(repeats, int):
         times = list(repeats) * (x.shape[d] if len(repeats) == 1 else 1)
         if len(times) != x.shape[d]:
-            raise error(ShapeError, f"repeats must have the same size as input along dim, but got {len(times)} and {x.shape[d]}")
+            raise error(ShapeError, f"repeats must have the same size as input along dim, but got {len(times)} and "
+                                    f"{x.shape[d]}")
         index = [k for k, r in enumerate(times) for _ in range(r)]
-        return x.index_select(d, x.new_tensor(index, dtype=int64))  # type: ignore[attr-defined]
+        return x.index_select(d, x.new_tensor(index, dtype=int64))
     shape = tuple(x.shape)
     wide = EMIT.expand(EMIT.view_as(x, (*shape[:d + 1], 1, *shape[d + 1:])), (*shape[:d + 1], repeats, *shape[d + 1:]))
     return apply_copy(OPS.reshape, wide, {"shape": (*shape[:d], shape[d] * repeats, *shape[d + 1:])})
 
 
-# ---- rearrangements ------------------------------------------------------------------------------------------------------
+# ---- rearrangements --------------------------------------------------------------------------------------------------
 
 @method()
 def flip(input: Tensor, *dims: Any) -> Tensor:
@@ -244,7 +250,7 @@ def roll(input: Tensor, shifts: int | Sequence[int], dims: int | Sequence[int] |
         shape = tuple(result.shape)
         tail, head = (EMIT.emit(*_part(result, slice_step(shape, d, a, b))) for a, b in ((cut, n), (0, cut)))
         result = apply(OPS.concatenate, [tail, head], {"dim": d})
-    return named(result, "RollBackward0") if result is not input else input.clone()  # type: ignore[attr-defined]
+    return named(result, "RollBackward0") if result is not input else input.clone()
 
 
 def _part(x: Tensor, step: Any) -> tuple[Any, tuple[Tensor], Any]:
@@ -257,15 +263,15 @@ def rot90(input: Tensor, k: int = 1, dims: Sequence[int] = (0, 1)) -> Tensor:
     a, b = axis(dims[0], input.ndim), axis(dims[1], input.ndim)
     match k % 4:
         case 1:
-            return flip(input, b).transpose(a, b).clone()  # type: ignore[attr-defined]
+            return flip(input, b).transpose(a, b).clone()
         case 2:
             return flip(input, a, b)
         case 3:
-            return flip(input, a).transpose(a, b).clone()  # type: ignore[attr-defined]
-    return input.clone()  # type: ignore[attr-defined]
+            return flip(input, a).transpose(a, b).clone()
+    return input.clone()
 
 
-# ---- triangles and diagonals ---------------------------------------------------------------------------------------------
+# ---- triangles and diagonals -----------------------------------------------------------------------------------------
 
 def _triangle(input: Tensor, diagonal: int, lower: bool, name: str) -> Tensor:
     shape, diagonal = tuple(input.shape), operator.index(diagonal)
@@ -300,7 +306,7 @@ def diag_embed(input: Tensor, offset: int = 0, dim1: int = -2, dim2: int = -1) -
     update = {"starts": (0,) * lead + (start,), "steps": (1,) * lead + (n + 1,)}
     square = EMIT.view_as(apply(OPS.slice_update, (flat, input), update), (*shape[:-1], n, n))
     a, b = axis(dim1, rank), axis(dim2, rank)
-    return named(square, "DiagEmbedBackward0") if (a, b) == (rank - 2, rank - 1) else square.movedim((-2, -1), (a, b))  # type: ignore[attr-defined]
+    return named(square, "DiagEmbedBackward0") if (a, b) == (rank - 2, rank - 1) else square.movedim((-2, -1), (a, b))
 
 
 @method()
@@ -310,7 +316,7 @@ def diag(input: Tensor, diagonal: int = 0) -> Tensor:
         return diag_embed(input, diagonal)
     if input.ndim != 2:
         raise error(ShapeError, f"diag(): Supports 1D or 2D tensors. Got {input.ndim}D")
-    return input.diagonal(diagonal).clone()  # type: ignore[attr-defined]
+    return input.diagonal(diagonal).clone()
 
 
 @method()
@@ -324,7 +330,7 @@ def trace(input: Tensor) -> Tensor:
     """The sum of the diagonal of a matrix."""
     if input.ndim != 2:
         raise error(ShapeError, "trace: expected a matrix")
-    return named(input.diagonal().sum(), "TraceBackward0")  # type: ignore[attr-defined]
+    return named(input.diagonal().sum(), "TraceBackward0")
 
 
 

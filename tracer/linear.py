@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 import string
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,12 +23,13 @@ from .tape import tensor_requires_grad
 from .tensor import Tensor, method, wrap
 
 _F32, _F64 = np.dtype("float32"), np.dtype("float64")
-_MATRIX = {"lhs_batch": (), "rhs_batch": (), "lhs_contract": (1,), "rhs_contract": (0,)}
-_VECTOR_LEFT = {"lhs_batch": (), "rhs_batch": (), "lhs_contract": (0,), "rhs_contract": (0,)}
-_BATCH = {"lhs_batch": (0,), "rhs_batch": (0,), "lhs_contract": (2,), "rhs_contract": (1,)}
+Axes = tuple[int, ...]
+_MATRIX: dict[str, Axes] = {"lhs_batch": (), "rhs_batch": (), "lhs_contract": (1,), "rhs_contract": (0,)}
+_VECTOR_LEFT: dict[str, Axes] = {"lhs_batch": (), "rhs_batch": (), "lhs_contract": (0,), "rhs_contract": (0,)}
+_BATCH: dict[str, Axes] = {"lhs_batch": (0,), "rhs_batch": (0,), "lhs_contract": (2,), "rhs_contract": (1,)}
 
 
-def dot_general(x: Tensor, y: Tensor, attrs: dict[str, tuple[int, ...]]) -> Tensor:
+def dot_general(x: Tensor, y: Tensor, attrs: Mapping[str, Axes]) -> Tensor:
     """The IR's product, evaluated at once where nothing is recorded."""
     if is_recorded((x, y)):
         return apply(OPS.dot_general, (x, y), attrs)
@@ -45,21 +46,23 @@ def _check(name: str, x: Tensor, y: Tensor, ranks: tuple[int, int], inner: tuple
             raise error(ShapeError, f"{name}: the {which} operand must be {what}, got shape {list(t.shape)}")
     _check_types(name, x, y)
     if x.shape[inner[0]] != y.shape[inner[1]]:
-        raise error(ShapeError, f"{name}: mat1 and mat2 shapes cannot be multiplied ({_by(x)} and {_by(y)}): the inner sizes {x.shape[inner[0]]} and "
-                    f"{y.shape[inner[1]]} must be equal; transpose or reshape one operand")
+        raise error(ShapeError, f"{name}: mat1 and mat2 shapes cannot be multiplied ({_by(x)} and {_by(y)}): the "
+                                f"inner sizes {x.shape[inner[0]]} and "
+                                f"{y.shape[inner[1]]} must be equal; transpose or reshape one operand")
 
 
 def _check_types(name: str, x: Tensor, y: Tensor) -> None:
     if x.dtype is not y.dtype:
-        raise error(DTypeError, f"{name}: the operands must have the same dtype, but got {torch_name(x.dtype)} and {torch_name(y.dtype)}: convert "
-                    "one with `.to(...)`")
+        raise error(DTypeError, f"{name}: the operands must have the same dtype, but got {torch_name(x.dtype)} and "
+                                f"{torch_name(y.dtype)}: convert "
+                                "one with `.to(...)`")
 
 
 def _by(x: Tensor) -> str:
     return "x".join(map(str, x.shape))
 
 
-# ---- the classical products ------------------------------------------------------------------------------------------------
+# ---- the classical products ------------------------------------------------------------------------------------------
 
 @method()
 def mm(input: Tensor, mat2: Tensor) -> Tensor:
@@ -88,11 +91,14 @@ def mv(input: Tensor, vec: Tensor) -> Tensor:
 def dot(input: Tensor, tensor: Tensor) -> Tensor:
     """The sum of the products of two vectors' elements."""
     if input.ndim != 1 or tensor.ndim != 1:
-        raise error(ShapeError, f"dot: 1D tensors expected, but got {input.ndim}D and {tensor.ndim}D tensors: use matmul")
+        raise error(ShapeError, f"dot: 1D tensors expected, but got {input.ndim}D and {tensor.ndim}D tensors: use "
+                                "matmul")
     _check_types("dot", input, tensor)
     if input.shape[0] != tensor.shape[0]:
-        raise error(ShapeError, f"dot: inconsistent tensor size, expected tensor {list(input.shape)} and src {list(tensor.shape)} to have the same "
-                    f"number of elements, but got {input.shape[0]} and {tensor.shape[0]} elements respectively")
+        raise error(ShapeError, f"dot: inconsistent tensor size, expected tensor {list(input.shape)} and src "
+                                f"{list(tensor.shape)} to have the same "
+                                f"number of elements, but got {input.shape[0]} and {tensor.shape[0]} elements "
+                                "respectively")
     return named(dot_general(input, tensor, _VECTOR_LEFT), "DotBackward0")
 
 
@@ -117,14 +123,17 @@ def inner(input: Tensor, other: Tensor) -> Tensor:
         return mul(input, other)
     _check_types("inner", input, other)
     if input.shape[-1] != other.shape[-1]:
-        raise error(ShapeError, f"inner() the last dimension must match on both input tensors but got shapes {list(input.shape)} and "
-                    f"{list(other.shape)}")
-    return dot_general(input, other, {"lhs_batch": (), "rhs_batch": (), "lhs_contract": (input.ndim - 1,), "rhs_contract": (other.ndim - 1,)})
+        raise error(ShapeError, "inner() the last dimension must match on both input tensors but got shapes "
+                                f"{list(input.shape)} and "
+                                f"{list(other.shape)}")
+    return dot_general(input, other, {"lhs_batch": (), "rhs_batch": (), "lhs_contract": (input.ndim - 1,),
+                                      "rhs_contract": (other.ndim - 1,)})
 
 
 @method()
 def matmul(input: Tensor, other: Tensor) -> Tensor:
-    """The matrix product by the ranks: dot, matrix-vector, vector-matrix, matrix-matrix, or batches of these that broadcast."""
+    """The matrix product by the ranks: dot, matrix-vector, vector-matrix, matrix-matrix, or batches of these that
+    broadcast."""
     for t in (input, other):
         if not isinstance(t, Tensor):
             raise error(DTypeError, f"matmul: both operands must be tensors, got {type(t).__name__}")
@@ -133,7 +142,8 @@ def matmul(input: Tensor, other: Tensor) -> Tensor:
         return plain
     ranks = input.ndim, other.ndim
     if 0 in ranks:
-        raise error(ShapeError, f"matmul: both arguments to matmul need to be at least 1D, but they are {ranks[0]}D and {ranks[1]}D")
+        raise error(ShapeError, f"matmul: both arguments to matmul need to be at least 1D, but they are {ranks[0]}D "
+                                f"and {ranks[1]}D")
     if ranks == (2, 2):
         _check("matmul", input, other, (2, 2), (1, 0))
         return dot_general(input, other, _MATRIX)
@@ -166,22 +176,25 @@ def _batched(x: Tensor, y: Tensor) -> Tensor:
     rows, columns = x.ndim > 1, y.ndim > 1
     inner_x, inner_y = x.shape[-1], y.shape[-2 if columns else -1]
     if inner_x != inner_y:
-        raise error(ShapeError, f"matmul: shapes {list(x.shape)} and {list(y.shape)} cannot be multiplied: the inner sizes {inner_x} and {inner_y} "
-                    "must be equal; transpose or reshape one operand")
+        raise error(ShapeError, f"matmul: shapes {list(x.shape)} and {list(y.shape)} cannot be multiplied: the inner "
+                                f"sizes {inner_x} and {inner_y} "
+                                "must be equal; transpose or reshape one operand")
     batch_x, batch_y = tuple(x.shape[:-2]), tuple(y.shape[:-2])
     if not batch_y:  # one matrix for all: the batch axes are rows
-        result = dot_general(x, y, {"lhs_batch": (), "rhs_batch": (), "lhs_contract": (x.ndim - 1,), "rhs_contract": (y.ndim - 2 if columns else 0,)})
+        result = dot_general(x, y, {"lhs_batch": (), "rhs_batch": (), "lhs_contract": (x.ndim - 1,),
+                                    "rhs_contract": (y.ndim - 2 if columns else 0,)})
         return named(result, "UnsafeViewBackward0")
     batch = common_shape("matmul", [batch_x, batch_y])
     n = len(batch)
     x = EMIT.expand(x, batch + tuple(x.shape[-2:])) if rows else EMIT.expand(x, batch + tuple(x.shape))
     y = EMIT.expand(y, batch + tuple(y.shape[-2:]))
     axes = tuple(range(n))
-    result = dot_general(x, y, {"lhs_batch": axes, "rhs_batch": axes, "lhs_contract": (n + 1 if rows else n,), "rhs_contract": (n,)})
+    result = dot_general(x, y, {"lhs_batch": axes, "rhs_batch": axes, "lhs_contract": (n + 1 if rows else n,),
+                                "rhs_contract": (n,)})
     return named(result, "UnsafeViewBackward0")
 
 
-# ---- with an addend ----------------------------------------------------------------------------------------------------------
+# ---- with an addend --------------------------------------------------------------------------------------------------
 
 def _scaled_sum(name: str, input: Tensor, product: Tensor, beta: Operand, alpha: Operand) -> Tensor:
     """beta * input + alpha * product."""
@@ -191,7 +204,8 @@ def _scaled_sum(name: str, input: Tensor, product: Tensor, beta: Operand, alpha:
         return named(product, f"{name}Backward0")
     _check_types(name.lower(), input, product)
     if tuple(product.shape) != common_shape(name.lower(), [tuple(input.shape), tuple(product.shape)]):
-        raise error(ShapeError, f"{name.lower()}: The expanded size of the input {list(input.shape)} must match the product's shape {list(product.shape)}")
+        raise error(ShapeError, f"{name.lower()}: The expanded size of the input {list(input.shape)} must match the "
+                                f"product's shape {list(product.shape)}")
     return named(add(input if is_literal(beta, 1) else mul(input, beta), product), f"{name}Backward0")
 
 
@@ -226,18 +240,21 @@ def addr(input: Tensor, vec1: Tensor, vec2: Tensor, *, beta: Operand = 1, alpha:
     return _scaled_sum("Addr", input, outer(vec1, vec2), beta, alpha)
 
 
-# ---- general contractions ----------------------------------------------------------------------------------------------------
+# ---- general contractions --------------------------------------------------------------------------------------------
 
 def tensordot(a: Tensor, b: Tensor, dims: Any = 2) -> Tensor:
-    """The products summed over axes: the last of `a` with the first of `b` (a number), or the two lists of axes given."""
+    """The products summed over axes: the last of `a` with the first of `b` (a number), or the two lists of axes
+    given."""
     if isinstance(dims, int):
         left, right = tuple(range(a.ndim - dims, a.ndim)), tuple(range(dims))
     else:
-        left, right = (tuple(axis(d, x.ndim) for d in ([part] if isinstance(part, int) else part)) for part, x in zip(dims, (a, b), strict=True))
+        left, right = (tuple(axis(d, x.ndim) for d in ([part] if isinstance(part, int) else part)) for part,
+                       x in zip(dims, (a, b), strict=True))
     _check_types("tensordot", a, b)
     if [a.shape[d] for d in left] != [b.shape[d] for d in right]:
-        raise error(ShapeError, f"tensordot: contracted dimensions need to match, but axes {left} of {list(a.shape)} and {right} of {list(b.shape)} "
-                    "have different sizes")
+        raise error(ShapeError, f"tensordot: contracted dimensions need to match, but axes {left} of {list(a.shape)} "
+                                f"and {right} of {list(b.shape)} "
+                                "have different sizes")
     return dot_general(a, b, {"lhs_batch": (), "rhs_batch": (), "lhs_contract": left, "rhs_contract": right})
 
 
@@ -264,11 +281,12 @@ def cross(input: Tensor, other: Tensor, dim: int | None = None) -> Tensor:
     shape = common_shape("cross", [tuple(input.shape), tuple(other.shape)])
     candidates = [k for k, n in enumerate(shape) if n == 3]
     if dim is None and not candidates:
-        raise error(ShapeError, f"cross: no dimension of size 3 in input, shapes {list(input.shape)} and {list(other.shape)}")
+        raise error(ShapeError, f"cross: no dimension of size 3 in input, shapes {list(input.shape)} and "
+                                f"{list(other.shape)}")
     d = candidates[0] if dim is None else axis(dim, len(shape))
     if shape[d] != 3:
         raise error(ShapeError, f"cross: inputs dimension {d} must have length 3. Got {shape[d]}")
-    (a0, a1, a2), (b0, b1, b2) = (x.expand(*shape).unbind(d) for x in (input, other))  # type: ignore[attr-defined]
+    (a0, a1, a2), (b0, b1, b2) = (x.expand(*shape).unbind(d) for x in (input, other))
     parts = [sub(mul(a1, b2), mul(a2, b1)), sub(mul(a2, b0), mul(a0, b2)), sub(mul(a0, b1), mul(a1, b0))]
     lifted = [EMIT.view_as(p, (*shape[:d], 1, *shape[d + 1:])) for p in parts]
     return named(apply(OPS.concatenate, lifted, {"dim": d}), "LinalgCrossBackward0")
@@ -277,15 +295,17 @@ def cross(input: Tensor, other: Tensor, dim: int | None = None) -> Tensor:
 def cdist(x1: Tensor, x2: Tensor, p: float = 2.0) -> Tensor:
     """The p-norm distances between all rows of two (batches of) matrices."""
     if x1.shape[-1] != x2.shape[-1]:
-        raise error(ShapeError, f"cdist: X1 and X2 must have the same number of columns. X1: {x1.shape[-1]} X2: {x2.shape[-1]}")
-    difference = sub(x1.unsqueeze(-2), x2.unsqueeze(-3))  # type: ignore[attr-defined]
-    return named(difference.norm(p, -1), "CdistBackward0")  # type: ignore[attr-defined]
+        raise error(ShapeError, f"cdist: X1 and X2 must have the same number of columns. X1: {x1.shape[-1]} X2: "
+                                f"{x2.shape[-1]}")
+    difference = sub(x1.unsqueeze(-2), x2.unsqueeze(-3))
+    return named(difference.norm(p, -1), "CdistBackward0")
 
 
-# ---- einsum ------------------------------------------------------------------------------------------------------------------
+# ---- einsum ----------------------------------------------------------------------------------------------------------
 
 def einsum(equation: str, *operands: Any) -> Tensor:
-    """Einstein summation, `einsum("bij,bjk->bik", x, y)`; an ellipsis stands for axes that broadcast. Contracted from left to right."""
+    """Einstein summation, `einsum("bij,bjk->bik", x, y)`; an ellipsis stands for axes that broadcast. Contracted from
+    left to right."""
     tensors = list(operands[0]) if len(operands) == 1 and not isinstance(operands[0], Tensor) else list(operands)
     terms, output = _parse(equation.replace(" ", ""), tensors)
     dtype = result_type(*tensors)
@@ -297,7 +317,8 @@ def einsum(equation: str, *operands: Any) -> Tensor:
     x, labels = _summed(x, labels, set(output))
     missing = [c for c in output if c not in labels]
     if missing:
-        raise error(ShapeError, f"einsum(): output subscript {missing[0]} does not appear in the equation for any input operand")
+        raise error(ShapeError, f"einsum(): output subscript {missing[0]} does not appear in the equation for any "
+                                "input operand")
     order = [labels.index(c) for c in output]
     return x if order == list(range(len(order))) else permute(x, *order)
 
@@ -315,13 +336,15 @@ def _parse(equation: str, tensors: Sequence[Tensor]) -> tuple[list[str], str]:
         widest = max(widest, hidden)
         expanded.append(term.replace("...", "".join(reversed(spare[:hidden]))))
         if len(expanded[-1]) != x.ndim or hidden < 0:
-            raise error(ShapeError, f"einsum(): the number of subscripts in {term!r} does not match the {x.ndim} dimensions of operand "
-                        f"{len(expanded) - 1} of shape {list(x.shape)}")
+            raise error(ShapeError, f"einsum(): the number of subscripts in {term!r} does not match the {x.ndim} "
+                                    "dimensions of operand "
+                                    f"{len(expanded) - 1} of shape {list(x.shape)}")
     ellipsis = "".join(reversed(spare[:widest]))
     if arrow:
         return expanded, right.replace("...", ellipsis)
     every = "".join(expanded)
-    return expanded, ellipsis + "".join(c for c in sorted(set(every)) if c in string.ascii_letters and every.count(c) == 1)
+    return expanded, ellipsis + "".join(c for c in sorted(set(every)) if c in string.ascii_letters
+                                        and every.count(c) == 1)
 
 
 def _without_repeats(x: Tensor, labels: str) -> tuple[Tensor, str]:
@@ -331,8 +354,9 @@ def _without_repeats(x: Tensor, labels: str) -> tuple[Tensor, str]:
             a = labels.index(c)
             b = labels.index(c, a + 1)
             if x.shape[a] != x.shape[b]:
-                raise error(ShapeError, f"einsum(): subscript {c} is repeated but the sizes don't match: {x.shape[a]} and {x.shape[b]}")
-            x = x.diagonal(0, a, b)  # type: ignore[attr-defined]
+                raise error(ShapeError, f"einsum(): subscript {c} is repeated but the sizes don't match: {x.shape[a]} "
+                                        f"and {x.shape[b]}")
+            x = x.diagonal(0, a, b)
             labels = labels[:a] + labels[a + 1:b] + labels[b + 1:] + c
     return x, labels
 
@@ -361,13 +385,14 @@ def _stretched(x: Tensor, left: str, y: Tensor, right: str, c: str) -> tuple[Ten
     """Axes of size 1 broadcast to the partner's size."""
     n, m = x.shape[left.index(c)], y.shape[right.index(c)]
     if n != 1 and m != 1:
-        raise error(ShapeError, f"einsum(): subscript {c} has size {m} for an operand which does not broadcast with previously seen size {n}")
+        raise error(ShapeError, f"einsum(): subscript {c} has size {m} for an operand which does not broadcast with "
+                                f"previously seen size {n}")
     size = max(n, m)
     return (EMIT.expand(x, tuple(size if k == left.index(c) else d for k, d in enumerate(x.shape))),
             EMIT.expand(y, tuple(size if k == right.index(c) else d for k, d in enumerate(y.shape))))
 
 
-# ---- operators and in-place forms ----------------------------------------------------------------------------------------------
+# ---- operators and in-place forms ------------------------------------------------------------------------------------
 
 def _matmul_operator(self: Tensor, other: Any) -> Any:
     """`self @ other`."""
@@ -380,7 +405,12 @@ def _from_numpy(array: np.ndarray) -> Tensor:
     return wrap(np.array(array))
 
 
-Tensor.__matmul__ = _matmul_operator  # type: ignore[attr-defined]
-Tensor.__rmatmul__ = lambda self, other: matmul(_from_numpy(other), self) if isinstance(other, np.ndarray) else NotImplemented  # type: ignore
+method("__matmul__")(_matmul_operator)
+@method("__rmatmul__")
+def _reflected_matmul(self: Tensor, other: Any) -> Any:
+    """`other @ self` for a NumPy array."""
+    return matmul(_from_numpy(other), self) if isinstance(other, np.ndarray) else NotImplemented
+
+
 for _function in (addmm, addmv, addbmm, baddbmm, addr):
     in_place(_function)

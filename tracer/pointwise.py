@@ -97,7 +97,7 @@ _round_to_even = _rounding("round", "Rounded to the nearest integer, halves to e
 
 
 @method()
-def round(input: Tensor, *, decimals: int = 0) -> Tensor:  # noqa: A001  (torch's name)
+def round(input: Tensor, *, decimals: int = 0) -> Tensor:
     """Rounded to `decimals` places (negative ones: to tens, hundreds ...), halves to even."""
     if decimals == 0:
         return _round_to_even(input)
@@ -155,19 +155,21 @@ def logit(input: Tensor, eps: float | None = None) -> Tensor:
     """log(x / (1 - x)), with x limited to [eps, 1 - eps] when `eps` is given."""
     x = EMIT.cast(input, floating_type(input))
     if eps is not None:
-        x = x.clamp(eps, 1 - eps)  # type: ignore[attr-defined]
+        x = x.clamp(eps, 1 - eps)
     return named(log(div(x, sub(1, x))), "LogitBackward0")
 
 
 @method()
-def nan_to_num(input: Tensor, nan: float | None = None, posinf: float | None = None, neginf: float | None = None) -> Tensor:
+def nan_to_num(input: Tensor, nan: float | None = None, posinf: float | None = None,
+               neginf: float | None = None) -> Tensor:
     """NaN becomes `nan` (0), infinities become `posinf` and `neginf` (the largest and lowest finite numbers)."""
     if not input.dtype.is_floating_point:
         return copy_of(input)
     limit = _largest(input)
     result = select_by(isnan(input), 0.0 if nan is None else nan, input, input.dtype)
     result = select_by(eq(input, math.inf), limit if posinf is None else posinf, result, input.dtype)
-    return named(select_by(eq(input, -math.inf), -limit if neginf is None else neginf, result, input.dtype), "NanToNumBackward0")
+    return named(select_by(eq(input, -math.inf), -limit if neginf is None else neginf, result, input.dtype),
+                 "NanToNumBackward0")
 
 
 def _largest(x: Tensor) -> float:
@@ -233,7 +235,7 @@ def lerp(input: Tensor, end: Tensor, weight: Operand) -> Tensor:
     if type(weight) in (int, float):
         return named(near if builtin_abs(weight) < 0.5 else far, "LerpBackward0")
     if isinstance(weight, Tensor):
-        small = lt(weight.abs(), 0.5)  # type: ignore[attr-defined]
+        small = lt(weight.abs(), 0.5)
         return named(select_by(small, near, far, result_type(near, far)), "LerpBackward1")
     return named(near, "LerpBackward0")
 
@@ -246,11 +248,12 @@ def ldexp(input: Tensor, other: Tensor) -> Tensor:
 
 @method()
 def gcd(input: Tensor, other: Tensor) -> Tensor:
-    """The greatest common divisor of integers, by as many steps of Euclid's algorithm as the width of the dtype can need."""
+    """The greatest common divisor of integers, by as many steps of Euclid's algorithm as the width of the dtype can
+    need."""
     dtype = result_type(input, other)
     if not dtype.is_integer:
         raise error(DTypeError, f"gcd is not implemented for {dtype}: it takes integer tensors")
-    a, b = strict("gcd", (input.abs(), other.abs()), dtype)  # type: ignore[attr-defined]
+    a, b = strict("gcd", (input.abs(), other.abs()), dtype)
     for _ in range(int(dtype.bits * 1.45) + 1):
         done = eq(b, 0)
         a, b = select_by(done, a, b, dtype), select_by(done, b, elementwise(OPS.remainder, "gcd", (a, b), dtype), dtype)
@@ -261,22 +264,22 @@ def gcd(input: Tensor, other: Tensor) -> Tensor:
 def lcm(input: Tensor, other: Tensor) -> Tensor:
     """The least common multiple of integers."""
     divisor = gcd(input, other)
-    quotient = elementwise(OPS.floor_divide, "lcm", (input.abs(), divisor))  # type: ignore[attr-defined]
-    return mul(quotient, other.abs())  # type: ignore[attr-defined]
+    quotient = elementwise(OPS.floor_divide, "lcm", (input.abs(), divisor))
+    return mul(quotient, other.abs())
 
 
 def softmax_parts(input: Tensor, dim: int) -> tuple[Tensor, Tensor]:
     """(x - max, log of the sum of its exponentials), both with `dim` kept: what softmax and log_softmax are made of."""
-    shifted = sub(input, input.detach().amax(dim, keepdim=True))  # type: ignore[attr-defined]
-    return shifted, exp(shifted).sum(dim, keepdim=True)  # type: ignore[attr-defined]
+    shifted = sub(input, input.detach().amax(dim, keepdim=True))
+    return shifted, exp(shifted).sum(dim, keepdim=True)
 
 
 @method()
 def softmax(input: Tensor, dim: int, dtype: Any = None) -> Tensor:
     """exp(x) / sum(exp(x)) along `dim`, computed without overflow."""
     x = EMIT.cast(input, dtype if dtype is not None else floating_type(input))
-    numerator = exp(sub(x, x.detach().amax(dim, keepdim=True)))  # type: ignore[attr-defined]
-    return named(div(numerator, numerator.sum(dim, keepdim=True)), "SoftmaxBackward0")  # type: ignore[attr-defined]
+    numerator = exp(sub(x, x.detach().amax(dim, keepdim=True)))
+    return named(div(numerator, numerator.sum(dim, keepdim=True)), "SoftmaxBackward0")
 
 
 @method()

@@ -1,4 +1,5 @@
-"""Tensors as text, laid out as torch lays them out: four digits, scientific where the range asks for it, a summary over 1000 elements."""
+"""Tensors as text, laid out as torch lays them out: four digits, scientific where the range asks for it, a summary over
+1000 elements."""
 from __future__ import annotations
 
 import math
@@ -10,7 +11,7 @@ import numpy as np
 from ..ir.types import DType, bool_, float32, int64
 from .dtypes import get_default_dtype
 from .tape import tensor_requires_grad
-from .tensor import Tensor
+from .tensor import Tensor, method
 
 
 @dataclass(frozen=True)
@@ -28,20 +29,26 @@ class _Current:
     options = PrintOptions()
 
 
-def set_printoptions(precision: int | None = None, threshold: float | None = None, edgeitems: int | None = None, linewidth: int | None = None,
+def set_printoptions(precision: int | None = None, threshold: float | None = None, edgeitems: int | None = None,
+                     linewidth: int | None = None,
                      profile: str | None = None, sci_mode: bool | None = None) -> None:
-    """Sets how tensors print: digits, the size above which they are summarised, elements at each edge of a summary, line width."""
+    """Sets how tensors print: digits, the size above which they are summarised, elements at each edge of a summary,
+    line width."""
     if profile is not None:
-        profiles = {"default": PrintOptions(), "short": PrintOptions(precision=2, edgeitems=2), "full": PrintOptions(threshold=math.inf)}
+        profiles = {"default": PrintOptions(), "short": PrintOptions(precision=2, edgeitems=2),
+                    "full": PrintOptions(threshold=math.inf)}
         _Current.options = profiles[profile]
-    given = {"precision": precision, "threshold": threshold, "edgeitems": edgeitems, "linewidth": linewidth, "sci_mode": sci_mode}
-    _Current.options = replace(_Current.options, **{k: v for k, v in given.items() if v is not None})  # type: ignore[arg-type]
+    given = {"precision": precision, "threshold": threshold, "edgeitems": edgeitems, "linewidth": linewidth,
+             "sci_mode": sci_mode}
+    _Current.options = replace(_Current.options, **{k: v for k, v in given.items()
+                                                    if v is not None})  # type: ignore[arg-type]
 
 
 def get_printoptions() -> dict[str, Any]:
     """The current print options."""
     options = _Current.options
-    return {"precision": options.precision, "threshold": options.threshold, "edgeitems": options.edgeitems, "linewidth": options.linewidth,
+    return {"precision": options.precision, "threshold": options.threshold, "edgeitems": options.edgeitems,
+            "linewidth": options.linewidth,
             "sci_mode": options.sci_mode}
 
 
@@ -151,7 +158,7 @@ def tensor_text(x: Tensor, contents: str | None = None) -> str:
         text = elements_text(array, len(head)) if contents is None else contents
         if not _implied_by_text(x.dtype):
             suffixes.append(f"dtype={x.dtype!r}")
-    record = x.grad_fn  # type: ignore[attr-defined]
+    record = x.grad_fn
     if record is not None:
         suffixes.append(f"grad_fn=<{record.name}>")
     elif tensor_requires_grad(x):
@@ -172,4 +179,4 @@ def _with_suffixes(text: str, suffixes: list[str], indent: int) -> str:
     return "".join(parts) + ")"
 
 
-Tensor.__repr__ = tensor_text  # type: ignore[method-assign]
+method("__repr__")(tensor_text)

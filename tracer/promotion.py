@@ -1,6 +1,7 @@
 """torch's promotion and broadcasting: makes operands strict (one dtype, one shape) before an IR op sees them.
 
-Three kinds of operands take part, strongest first: tensors with axes, tensors without, Python numbers. A weaker operand changes the
+Three kinds of operands take part, strongest first: tensors with axes, tensors without, Python numbers. A weaker operand
+changes the
 result's dtype only when it is of a higher category (bool < integer < float).
 """
 from __future__ import annotations
@@ -12,7 +13,7 @@ import numpy as np
 
 from ..ir.errors import DTypeError, ShapeError
 from ..ir.op import Op
-from ..ir.types import DType, Shape, bool_, float32, float64, int8, int16, int32, int64, uint8
+from ..ir.types import DType, Shape, bool_, float64, int8, int16, int32, int64, uint8
 from .dispatch import EMIT, apply
 from .dtypes import dtype_of_numpy, get_default_dtype, wrap_integer
 from .location import error
@@ -23,14 +24,15 @@ from .tape import tensor_requires_grad
 from .tensor import Tensor, wrap
 
 Operand = Any
-"""A tensor, a Python number, a NumPy number, or a traced Python number (RuntimeScalar; it passes for a float or an int)."""
+"""A tensor, a Python number, a NumPy number, or a traced Python number (RuntimeScalar; it passes for a float or an
+int)."""
 
 NUMBERS = (float, int, bool)
 _CATEGORY = {"bool": 0, "uint": 1, "int": 1, "float": 2}
 _LADDER = (int8, int16, int32, int64)
 
 
-# ---- dtypes --------------------------------------------------------------------------------------------------------------
+# ---- dtypes ----------------------------------------------------------------------------------------------------------
 
 def promote_types(type1: DType, type2: DType) -> DType:
     """The smallest dtype that holds both, by torch's table."""
@@ -56,7 +58,8 @@ def category(dtype: DType) -> int:
 
 
 def can_cast(from_: DType, to: DType) -> bool:
-    """Whether a result of dtype `from_` may be stored in a tensor of dtype `to` (floats never become integers, numbers never bools)."""
+    """Whether a result of dtype `from_` may be stored in a tensor of dtype `to` (floats never become integers, numbers
+    never bools)."""
     return _CATEGORY[from_.kind] <= _CATEGORY[to.kind]
 
 
@@ -112,11 +115,11 @@ def result_type(*operands: Operand) -> DType:
         known = ranks[rank]
         ranks[rank] = dtype if known is None else promote_types(known, dtype)
     result: DType | None = None
-    for dtype in ranks:
+    for strongest in ranks:
         if result is None:
-            result = dtype
-        elif dtype is not None and _CATEGORY[dtype.kind] > _CATEGORY[result.kind]:
-            result = promote_types(result, dtype)
+            result = strongest
+        elif strongest is not None and _CATEGORY[strongest.kind] > _CATEGORY[result.kind]:
+            result = promote_types(result, strongest)
     assert result is not None
     return result
 
@@ -136,7 +139,7 @@ def number(value: float | int | bool, dtype: DType) -> float | int | bool:
     return wrap_integer(int(value), dtype)
 
 
-# ---- shapes --------------------------------------------------------------------------------------------------------------
+# ---- shapes ----------------------------------------------------------------------------------------------------------
 
 def broadcast_shapes(*shapes: Shape | int) -> Shape:
     """The common shape by NumPy's rules; ShapeError when there is none."""
@@ -161,12 +164,15 @@ def common_shape(name: str, shapes: Sequence[Shape]) -> Shape:
 
 def _mismatch(name: str, shapes: Sequence[Shape], dim: int, a: Any, b: Any) -> Exception:
     listed = " and ".join(str(list(s)) for s in shapes)
-    return error(ShapeError, f"{name}: shapes {listed} do not broadcast: The size of tensor a ({a}) must match the size of tensor b ({b}) at "
-                 f"non-singleton dimension {dim}. Sizes are compared from the right and must be equal or 1: insert an axis with "
-                 "unsqueeze(dim), or bring the operands to one shape with reshape or expand")
+    return error(ShapeError, f"{name}: shapes {listed} do not broadcast: The size of tensor a ({a}) must match the "
+                             f"size of tensor b ({b}) at "
+                             f"non-singleton dimension {dim}. Sizes are compared from the right and must be equal or "
+                             "1: insert an "
+                             "axis with "
+                             "unsqueeze(dim), or bring the operands to one shape with reshape or expand")
 
 
-# ---- strict operands -----------------------------------------------------------------------------------------------------
+# ---- strict operands -------------------------------------------------------------------------------------------------
 
 def as_tensor_of(x: Operand, dtype: DType) -> Tensor:
     """An operand as a tensor of `dtype`, in its own shape ([] for a number)."""

@@ -1,11 +1,14 @@
 """Random numbers: generators, and draws from them.
 
-A generator's state is a tensor of two numbers, the seed and the number of the next draw. A draw reads counter-based random bits
-(`random_bits`, Threefry-2x32) for its own number and adds one to it, by ordinary operations on the state: eager and compiled programs
+A generator's state is a tensor of two numbers, the seed and the number of the next draw. A draw reads counter-based
+random bits
+(`random_bits`, Threefry-2x32) for its own number and adds one to it, by ordinary operations on the state: eager and
+compiled programs
 draw the same numbers. The recipes, for bits b of an element:
 
 - uniform on [0, 1): the top 24 of 32 bits times 2**-24 (float32), the top 53 of 64 bits times 2**-53 (float64);
-- normal (Box and Muller): sqrt(-2 log u) * cos(2 pi v). float32: of 64 bits, u = high word * 2**-32 + 2**-33 and v = the top 24 bits of
+- normal (Box and Muller): sqrt(-2 log u) * cos(2 pi v). float32: of 64 bits, u = high word * 2**-32 + 2**-33 and v =
+the top 24 bits of
   the low word * 2**-24. float64: two draws of 64 bits, u = (top 53 bits + 1) * 2**-53, v = top 53 bits * 2**-53;
 - integers below n: 64 bits modulo n; permutations: the order of 64 random bits per element.
 """
@@ -37,7 +40,6 @@ from .scalars import RuntimeScalar
 from .scans import searchsorted, topk
 from .state import STATE
 from .tensor import Tensor, method, wrap
-
 
 _DEFAULT_SEED = 67280421310721
 _DRAWING = threading.Lock()
@@ -74,12 +76,13 @@ class Generator:
 
     def get_state(self) -> Tensor:
         """A copy of the state: seed and number of draws."""
-        return self._state.clone()  # type: ignore[attr-defined]
+        return self._state.clone()
 
     def set_state(self, state: Tensor) -> Generator:
         """Continues from a state that `get_state` gave."""
         if state.dtype is not uint64 or tuple(state.shape) != (2,):
-            raise error(DTypeError, f"set_state: a state is a uint64 tensor of two numbers, got {state.dtype} {list(state.shape)}")
+            raise error(DTypeError, f"set_state: a state is a uint64 tensor of two numbers, got {state.dtype} "
+                                    f"{list(state.shape)}")
         with no_grad():
             write(self._state, state, "set_state")
         return self
@@ -87,7 +90,7 @@ class Generator:
     @property
     def device(self) -> Any:
         """The device of the stream."""
-        return self._state.device  # type: ignore[attr-defined]
+        return self._state.device
 
     def bits(self, shape: Sequence[int], dtype: DType) -> Tensor:
         """One draw of random bits, uint32 or uint64."""
@@ -140,7 +143,7 @@ def set_rng_state(new_state: Tensor) -> None:
     default_generator.set_state(new_state)
 
 
-# ---- recipes -------------------------------------------------------------------------------------------------------------------
+# ---- recipes ---------------------------------------------------------------------------------------------------------
 
 def _shifted(bits: Tensor, by: int) -> Tensor:
     return EMIT.shift_right(bits, EMIT.full_like(bits, by))
@@ -187,37 +190,45 @@ def integer_values(shape: Sequence[int], low: int, high: int, generator: Generat
 def _float_type(name: str, dtype: DType | None) -> DType:
     chosen = get_default_dtype() if dtype is None else as_dtype(dtype)
     if not chosen.is_floating_point:
-        raise error(DTypeError, f"{name}: random numbers of {chosen} are not defined: use a floating-point dtype, or randint")
+        raise error(DTypeError, f"{name}: random numbers of {chosen} are not defined: use a floating-point dtype, or "
+                                "randint")
     return chosen
 
 
-# ---- new tensors ---------------------------------------------------------------------------------------------------------------
+# ---- new tensors -----------------------------------------------------------------------------------------------------
 
-def rand(*size: Any, generator: Generator | None = None, dtype: DType | None = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+def rand(*size: Any, generator: Generator | None = None, dtype: DType | None = None, device: Any = None,
+         requires_grad: bool = False) -> Tensor:
     """Uniform on [0, 1)."""
     as_device(device)
-    return finished(uniform_values(check_sizes("rand", sizes(size)), _float_type("rand", dtype), generator), requires_grad)
+    return finished(uniform_values(check_sizes("rand", sizes(size)), _float_type("rand", dtype), generator),
+                    requires_grad)
 
 
-def randn(*size: Any, generator: Generator | None = None, dtype: DType | None = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+def randn(*size: Any, generator: Generator | None = None, dtype: DType | None = None, device: Any = None,
+          requires_grad: bool = False) -> Tensor:
     """Standard normal."""
     as_device(device)
-    return finished(normal_values(check_sizes("randn", sizes(size)), _float_type("randn", dtype), generator), requires_grad)
+    return finished(normal_values(check_sizes("randn", sizes(size)), _float_type("randn", dtype), generator),
+                    requires_grad)
 
 
 def rand_like(input: Tensor, *, dtype: DType | None = None, device: Any = None, requires_grad: bool = False,
               generator: Generator | None = None) -> Tensor:
     """Uniform on [0, 1), in the shape and dtype of a tensor."""
-    return rand(tuple(input.shape), dtype=dtype or input.dtype, device=device, requires_grad=requires_grad, generator=generator)
+    return rand(tuple(input.shape), dtype=dtype or input.dtype, device=device, requires_grad=requires_grad,
+                generator=generator)
 
 
 def randn_like(input: Tensor, *, dtype: DType | None = None, device: Any = None, requires_grad: bool = False,
                generator: Generator | None = None) -> Tensor:
     """Standard normal, in the shape and dtype of a tensor."""
-    return randn(tuple(input.shape), dtype=dtype or input.dtype, device=device, requires_grad=requires_grad, generator=generator)
+    return randn(tuple(input.shape), dtype=dtype or input.dtype, device=device, requires_grad=requires_grad,
+                 generator=generator)
 
 
-def randint(low: int, high: Any = None, size: Any = None, *, generator: Generator | None = None, dtype: DType | None = None, device: Any = None,
+def randint(low: int, high: Any = None, size: Any = None, *, generator: Generator | None = None,
+            dtype: DType | None = None, device: Any = None,
             requires_grad: bool = False) -> Tensor:
     """Integers in [low, high), int64 unless `dtype` is given: `randint(high, size)` or `randint(low, high, size)`."""
     as_device(device)
@@ -233,10 +244,12 @@ def randint_like(input: Tensor, low: int, high: int | None = None, *, dtype: DTy
                  requires_grad: bool = False) -> Tensor:
     """Integers in [low, high), in the shape and dtype of a tensor."""
     low, high = (0, low) if high is None else (low, high)
-    return randint(low, high, tuple(input.shape), dtype=dtype or input.dtype, device=device, requires_grad=requires_grad)
+    return randint(low, high, tuple(input.shape), dtype=dtype or input.dtype, device=device,
+                   requires_grad=requires_grad)
 
 
-def randperm(n: int, *, generator: Generator | None = None, dtype: DType = int64, device: Any = None, requires_grad: bool = False) -> Tensor:
+def randperm(n: int, *, generator: Generator | None = None, dtype: DType = int64, device: Any = None,
+             requires_grad: bool = False) -> Tensor:
     """The numbers 0 to n - 1 in random order."""
     as_device(device)
     keys = (generator or default_generator).bits(check_sizes("randperm", (n,)), uint64)
@@ -244,7 +257,8 @@ def randperm(n: int, *, generator: Generator | None = None, dtype: DType = int64
     return finished(EMIT.cast(order, as_dtype(dtype)), requires_grad)
 
 
-def normal(mean: Operand = 0.0, std: Operand = 1.0, size: Any = None, *, generator: Generator | None = None, dtype: DType | None = None,
+def normal(mean: Operand = 0.0, std: Operand = 1.0, size: Any = None, *, generator: Generator | None = None,
+           dtype: DType | None = None,
            device: Any = None, requires_grad: bool = False) -> Tensor:
     """Normal with the given means and standard deviations: numbers (with `size`) or tensors."""
     as_device(device)
@@ -262,27 +276,31 @@ def bernoulli(input: Tensor, p: float | None = None, *, generator: Generator | N
     if not input.dtype.is_floating_point:
         raise error(DTypeError, f"bernoulli: the probabilities must be floating point, got {input.dtype}")
     draw = uniform_values(tuple(input.shape), input.dtype, generator)
-    return EMIT.cast(draw < (input.detach() if p is None else p), input.dtype)  # type: ignore[operator, attr-defined]
+    return EMIT.cast(draw < (input.detach() if p is None else p), input.dtype)
 
 
 @method()
-def multinomial(input: Tensor, num_samples: int, replacement: bool = False, *, generator: Generator | None = None) -> Tensor:
+def multinomial(input: Tensor, num_samples: int, replacement: bool = False, *,
+                generator: Generator | None = None) -> Tensor:
     """Indices drawn in proportion to the weights in each row."""
     if input.ndim not in (1, 2) or not input.dtype.is_floating_point:
-        raise error(DTypeError, f"multinomial: weights are a floating-point vector or matrix, got {input.dtype} of shape {list(input.shape)}")
-    weights, n = input.detach(), input.shape[-1]  # type: ignore[attr-defined]
+        raise error(DTypeError, f"multinomial: weights are a floating-point vector or matrix, got {input.dtype} of "
+                                f"shape {list(input.shape)}")
+    weights, n = input.detach(), input.shape[-1]
     if not replacement and num_samples > n:
-        raise error(ShapeError, f"cannot sample n_sample > prob_dist.size(-1) samples without replacement: {num_samples} > {n}")
+        raise error(ShapeError, "cannot sample n_sample > prob_dist.size(-1) samples without replacement: "
+                                f"{num_samples} > {n}")
     if replacement:
         edges = weights.cumsum(-1)
         draw = uniform_values((*input.shape[:-1], num_samples), input.dtype, generator)
-        return searchsorted(edges, mul(draw, edges[..., -1:]), right=True).clamp(0, n - 1)  # type: ignore[attr-defined]
-    clock = div(uniform_values(tuple(input.shape), input.dtype, generator).log(), weights)  # type: ignore[attr-defined]
-    clock = select_by(weights > 0, clock, -math.inf, clock.dtype)  # the largest log(u) / w are a draw without replacement
+        return searchsorted(edges, mul(draw, edges[..., -1:]), right=True).clamp(0, n - 1)
+    clock = div(uniform_values(tuple(input.shape), input.dtype, generator).log(), weights)
+    # the largest log(u) / w are a draw without replacement
+    clock = select_by(weights > 0, clock, -math.inf, clock.dtype)
     return topk(clock, num_samples).indices
 
 
-# ---- in place ------------------------------------------------------------------------------------------------------------------
+# ---- in place --------------------------------------------------------------------------------------------------------
 
 def _shape(x: Tensor) -> tuple[int, ...]:
     return tuple(x.shape)
@@ -306,28 +324,28 @@ def normal_(self: Tensor, mean: float = 0.0, std: float = 1.0, *, generator: Gen
 def log_normal_(self: Tensor, mean: float = 1.0, std: float = 2.0, *, generator: Generator | None = None) -> Tensor:
     """Fills the tensor with numbers whose logarithm is normal."""
     z = normal_values(_shape(self), _float_type("log_normal_", self.dtype), generator)
-    return assign(self, add(mul(z, std), mean).exp(), "log_normal_")  # type: ignore[attr-defined]
+    return assign(self, add(mul(z, std), mean).exp(), "log_normal_")
 
 
 @method()
 def exponential_(self: Tensor, lambd: float = 1.0, *, generator: Generator | None = None) -> Tensor:
     """Fills the tensor with exponential numbers of rate `lambd`."""
     u = uniform_values(_shape(self), _float_type("exponential_", self.dtype), generator)
-    return assign(self, div(u.neg().log1p(), -lambd), "exponential_")  # type: ignore[attr-defined]
+    return assign(self, div(u.neg().log1p(), -lambd), "exponential_")
 
 
 @method()
 def cauchy_(self: Tensor, median: float = 0.0, sigma: float = 1.0, *, generator: Generator | None = None) -> Tensor:
     """Fills the tensor with Cauchy numbers."""
     u = uniform_values(_shape(self), _float_type("cauchy_", self.dtype), generator)
-    return assign(self, add(mul(mul(add(u, -0.5), math.pi).tan(), sigma), median), "cauchy_")  # type: ignore[attr-defined]
+    return assign(self, add(mul(mul(add(u, -0.5), math.pi).tan(), sigma), median), "cauchy_")
 
 
 @method()
 def geometric_(self: Tensor, p: float, *, generator: Generator | None = None) -> Tensor:
     """Fills the tensor with numbers of trials up to the first success of probability p."""
     u = uniform_values(_shape(self), self.dtype if self.dtype.is_floating_point else float64, generator)
-    trials = div(u.neg().log1p(), math.log1p(-p)).ceil().clamp(1)  # type: ignore[attr-defined]
+    trials = div(u.neg().log1p(), math.log1p(-p)).ceil().clamp(1)
     return assign(self, EMIT.cast(trials, self.dtype), "geometric_")
 
 
@@ -336,12 +354,13 @@ def bernoulli_(self: Tensor, p: Any = 0.5, *, generator: Generator | None = None
     """Fills the tensor with 1 of probability p, else 0."""
     work = float32 if self.dtype is not float64 else float64
     draw = uniform_values(_shape(self), work, generator)
-    return assign(self, EMIT.cast(draw < p, self.dtype), "bernoulli_")  # type: ignore[operator]
+    return assign(self, EMIT.cast(draw < p, self.dtype), "bernoulli_")
 
 
 @method()
 def random_(self: Tensor, from_: int = 0, to: int | None = None, *, generator: Generator | None = None) -> Tensor:
-    """Fills the tensor with integers in [from_, to), or below `from_` when it stands alone; all exact values of the dtype by default."""
+    """Fills the tensor with integers in [from_, to), or below `from_` when it stands alone; all exact values of the
+    dtype by default."""
     low, high = from_, to
     if to is None:
         low, high = 0, from_ or _span(self.dtype)

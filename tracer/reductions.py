@@ -40,7 +40,7 @@ class MinMaxResult(NamedTuple):
     max: Tensor
 
 
-# ---- the common way --------------------------------------------------------------------------------------------------------
+# ---- the common way --------------------------------------------------------------------------------------------------
 
 def reduce(op: Op, x: Tensor, dims: tuple[int, ...], keepdim: bool = False, name: str = "") -> Tensor:
     """`op` over the axes `dims`, which stay with size 1 when `keepdim`."""
@@ -68,8 +68,9 @@ def _nonempty(name: str, x: Tensor, dims: tuple[int, ...], dim: Dims) -> None:
     for d in dims:
         if x.shape[d] == 0:
             if dim is None:
-                raise error(IndexRangeError, f"{name}(): Expected reduction dim to be specified for input.numel() == 0. Specify the reduction dim "
-                            "with the 'dim' argument.")
+                raise error(IndexRangeError, f"{name}(): Expected reduction dim to be specified for input.numel() == "
+                                             "0. Specify the reduction dim "
+                                             "with the 'dim' argument.")
             raise error(IndexRangeError, f"{name}(): Expected reduction dim {d} to have non-zero size.")
 
 
@@ -77,10 +78,10 @@ def _all_if_empty(dim: Dims) -> Dims:
     return None if isinstance(dim, Sequence) and not dim else dim
 
 
-# ---- sums and products -----------------------------------------------------------------------------------------------------
+# ---- sums and products -----------------------------------------------------------------------------------------------
 
 @method()
-def sum(input: Tensor, dim: Dims = None, keepdim: bool = False, *, dtype: DType | None = None) -> Tensor:  # noqa: A001  (torch's name)
+def sum(input: Tensor, dim: Dims = None, keepdim: bool = False, *, dtype: DType | None = None) -> Tensor:
     """The sum of all elements, or over the axes `dim`; integers and bools are added in int64."""
     dims = axes(_all_if_empty(dim), input.ndim)
     return reduce(OPS.sum, _wide(input, dtype), dims, keepdim, "SumBackward0" if dim is None else "SumBackward1")
@@ -108,8 +109,9 @@ def mean(input: Tensor, dim: Dims = None, keepdim: bool = False, *, dtype: DType
     """The mean of all elements, or over the axes `dim`."""
     x = input if dtype is None else EMIT.cast(input, as_dtype(dtype))
     if not x.dtype.is_floating_point:
-        raise error(DTypeError, "mean(): could not infer output dtype. Input dtype must be either a floating point or complex dtype. Got: "
-                    f"{torch_name(x.dtype)}. Use `.float().mean()` or pass dtype=")
+        raise error(DTypeError, "mean(): could not infer output dtype. Input dtype must be either a floating point or "
+                                "complex dtype. Got: "
+                                f"{torch_name(x.dtype)}. Use `.float().mean()` or pass dtype=")
     dims = axes(_all_if_empty(dim), x.ndim)
     total = reduce(OPS.sum, x, dims, keepdim)
     return named(_over(total, count([x.shape[d] for d in dims])), "MeanBackward0" if dim is None else "MeanBackward1")
@@ -134,7 +136,7 @@ def count_nonzero(input: Tensor, dim: Dims = None) -> Tensor:
     return sum(truth(input), dim)
 
 
-# ---- questions ---------------------------------------------------------------------------------------------------------------
+# ---- questions -------------------------------------------------------------------------------------------------------
 
 def _question(op: Op, x: Tensor, dim: Dims, keepdim: bool) -> Tensor:
     result = reduce(op, truth(x), axes(_all_if_empty(dim), x.ndim), keepdim)
@@ -142,18 +144,18 @@ def _question(op: Op, x: Tensor, dim: Dims, keepdim: bool) -> Tensor:
 
 
 @method()
-def any(input: Tensor, dim: Dims = None, keepdim: bool = False) -> Tensor:  # noqa: A001
+def any(input: Tensor, dim: Dims = None, keepdim: bool = False) -> Tensor:
     """Whether some element is not zero."""
     return _question(OPS.any, input, dim, keepdim)
 
 
 @method()
-def all(input: Tensor, dim: Dims = None, keepdim: bool = False) -> Tensor:  # noqa: A001
+def all(input: Tensor, dim: Dims = None, keepdim: bool = False) -> Tensor:
     """Whether no element is zero."""
     return _question(OPS.all, input, dim, keepdim)
 
 
-# ---- extremes ------------------------------------------------------------------------------------------------------------------
+# ---- extremes --------------------------------------------------------------------------------------------------------
 
 @method()
 def amax(input: Tensor, dim: Dims = (), keepdim: bool = False) -> Tensor:
@@ -175,15 +177,19 @@ def _extreme(name: str, op: Op, x: Tensor, dim: Dims, keepdim: bool, grad_name: 
 
 
 @method()
-def max(input: Tensor, dim: Any = None, keepdim: bool = False) -> Any:  # noqa: A001
+def max(input: Tensor, dim: Any = None, keepdim: bool = False) -> Any:
     """The largest element; along one axis `(values, indices)`; with a second tensor, as `maximum`."""
-    return maximum(input, dim) if isinstance(dim, Tensor) else _extreme_along("max", OPS.amax, OPS.argmax, input, dim, keepdim)
+    if isinstance(dim, Tensor):
+        return maximum(input, dim)
+    return _extreme_along("max", OPS.amax, OPS.argmax, input, dim, keepdim)
 
 
 @method()
-def min(input: Tensor, dim: Any = None, keepdim: bool = False) -> Any:  # noqa: A001
+def min(input: Tensor, dim: Any = None, keepdim: bool = False) -> Any:
     """The smallest element; along one axis `(values, indices)`; with a second tensor, as `minimum`."""
-    return minimum(input, dim) if isinstance(dim, Tensor) else _extreme_along("min", OPS.amin, OPS.argmin, input, dim, keepdim)
+    if isinstance(dim, Tensor):
+        return minimum(input, dim)
+    return _extreme_along("min", OPS.amin, OPS.argmin, input, dim, keepdim)
 
 
 def _extreme_along(name: str, extreme: Op, position: Op, x: Tensor, dim: int | None, keepdim: bool) -> Any:
@@ -192,7 +198,7 @@ def _extreme_along(name: str, extreme: Op, position: Op, x: Tensor, dim: int | N
         return _extreme(name, extreme, x, None, False, grad_name + "1")
     d = axis(dim, x.ndim)
     if x.ndim == 0:
-        return MaxResult(x.clone(), EMIT.full((), 0, int64))  # type: ignore[attr-defined]
+        return MaxResult(x.clone(), EMIT.full((), 0, int64))
     _nonempty(name, x, (d,), dim)
     indices = _positions(position, x, d)
     if STATE.grad_enabled and wants_grad(x):
@@ -252,12 +258,14 @@ def aminmax(input: Tensor, *, dim: int | None = None, keepdim: bool = False) -> 
     return MinMaxResult(named(low, "AminmaxBackward0"), named(high, "AminmaxBackward0"))
 
 
-# ---- variance ------------------------------------------------------------------------------------------------------------------
+# ---- variance --------------------------------------------------------------------------------------------------------
 
-def _variance(x: Tensor, dim: Any, correction: int | float | None, unbiased: bool | None, keepdim: bool) -> tuple[Tensor, Tensor]:
+def _variance(x: Tensor, dim: Any, correction: int | float | None, unbiased: bool | None,
+              keepdim: bool) -> tuple[Tensor, Tensor]:
     """(variance, mean) by two passes: the mean, then the mean square distance from it."""
     if not x.dtype.is_floating_point:
-        raise error(DTypeError, f"std and var only support floating point and complex dtypes, got {torch_name(x.dtype)}")
+        raise error(DTypeError, "std and var only support floating point and complex dtypes, got "
+                                f"{torch_name(x.dtype)}")
     if isinstance(dim, bool):  # var(unbiased)
         dim, unbiased = None, dim
     ddof = correction if correction is not None else 1 if unbiased is None or unbiased else 0
@@ -272,13 +280,15 @@ def _variance(x: Tensor, dim: Any, correction: int | float | None, unbiased: boo
 
 
 @method()
-def var(input: Tensor, dim: Any = None, unbiased: bool | None = None, keepdim: bool = False, *, correction: int | float | None = None) -> Tensor:
+def var(input: Tensor, dim: Any = None, unbiased: bool | None = None, keepdim: bool = False, *,
+        correction: int | float | None = None) -> Tensor:
     """The variance; the divisor is n - `correction` (1 by default)."""
     return named(_variance(input, dim, correction, unbiased, keepdim)[0], "VarBackward0")
 
 
 @method()
-def std(input: Tensor, dim: Any = None, unbiased: bool | None = None, keepdim: bool = False, *, correction: int | float | None = None) -> Tensor:
+def std(input: Tensor, dim: Any = None, unbiased: bool | None = None, keepdim: bool = False, *,
+        correction: int | float | None = None) -> Tensor:
     """The standard deviation; the divisor is n - `correction` (1 by default)."""
     return named(sqrt(_variance(input, dim, correction, unbiased, keepdim)[0]), "StdBackward0")
 
@@ -296,7 +306,7 @@ def std_mean(input: Tensor, dim: Any = None, unbiased: bool | None = None, keepd
     return sqrt(variance), center
 
 
-# ---- norms and logarithms of sums ----------------------------------------------------------------------------------------------
+# ---- norms and logarithms of sums ------------------------------------------------------------------------------------
 
 @method()
 def norm(input: Tensor, p: Any = "fro", dim: Dims = None, keepdim: bool = False, dtype: DType | None = None) -> Tensor:
@@ -315,14 +325,14 @@ def _norm(x: Tensor, p: float, dims: tuple[int, ...], keepdim: bool) -> Tensor:
         return _root_of_squares(reduce(OPS.sum, mul(x, x), dims, keepdim))
     if p == 0:
         return EMIT.cast(reduce(OPS.sum, EMIT.cast(ne(x, 0), x.dtype), dims, keepdim), x.dtype)
-    size = x.abs()  # type: ignore[attr-defined]
+    size = x.abs()
     if p == math.inf:
         return reduce(OPS.amax, size, dims, keepdim)
     if p == -math.inf:
         return reduce(OPS.amin, size, dims, keepdim)
     if p == 1:
         return reduce(OPS.sum, size, dims, keepdim)
-    return reduce(OPS.sum, size ** p, dims, keepdim) ** (1 / p)  # type: ignore[operator]
+    return reduce(OPS.sum, size ** p, dims, keepdim) ** (1 / p)
 
 
 def _root_of_squares(total: Tensor) -> Tensor:
@@ -344,8 +354,8 @@ def logsumexp(input: Tensor, dim: Dims, keepdim: bool = False) -> Tensor:
     """log(sum(exp(x))) over the axes `dim`, without overflow."""
     x = EMIT.cast(input, floating_type(input))
     dims = axes(_all_if_empty(dim), x.ndim)
-    top = reduce(OPS.amax, x.detach(), dims, True)  # type: ignore[attr-defined]
-    top = select_by(eq(top.abs(), math.inf), 0, top, top.dtype)  # type: ignore[attr-defined]
+    top = reduce(OPS.amax, x.detach(), dims, True)
+    top = select_by(eq(top.abs(), math.inf), 0, top, top.dtype)
     total = reduce(OPS.sum, exp(sub(x, top)), dims, keepdim)
     return named(add(log(total), EMIT.view_as(top, tuple(total.shape))), "LogsumexpBackward0")
 
@@ -355,7 +365,7 @@ def renorm(input: Tensor, p: float, dim: int, maxnorm: float) -> Tensor:
     """The parts along `dim` scaled down so that none has a p-norm above `maxnorm`."""
     d = axis(dim, input.ndim)
     size = _norm(input, float(p), tuple(k for k in range(input.ndim) if k != d), True)
-    factor = select_by(size > maxnorm, div(maxnorm, add(size, 1e-7)), 1, input.dtype)  # type: ignore[operator]
+    factor = select_by(size > maxnorm, div(maxnorm, add(size, 1e-7)), 1, input.dtype)
     return named(mul(input, factor), "RenormBackward0")
 
 
@@ -368,11 +378,13 @@ def check_same_shape(name: str, x: Tensor, y: Tensor) -> None:
         raise error(ShapeError, f"{name}: the shapes {list(x.shape)} and {list(y.shape)} must be equal")
 
 
-# ---- statistics of several variables -------------------------------------------------------------------------------------------
+# ---- statistics of several variables ---------------------------------------------------------------------------------
 
 @method()
-def cov(input: Tensor, *, correction: int = 1, fweights: Tensor | None = None, aweights: Tensor | None = None) -> Tensor:
-    """The covariance matrix of the rows (variables) over the columns (observations), with optional weights of the observations."""
+def cov(input: Tensor, *, correction: int = 1, fweights: Tensor | None = None,
+        aweights: Tensor | None = None) -> Tensor:
+    """The covariance matrix of the rows (variables) over the columns (observations), with optional weights of the
+    observations."""
     x = EMIT.view_as(input, (1, count(input.shape))) if input.ndim < 2 else input
     x = EMIT.cast(x, floating_type(x))
     weights: Operand = None
@@ -390,9 +402,9 @@ def cov(input: Tensor, *, correction: int = 1, fweights: Tensor | None = None, a
         free = sub(total, mul(used, correction)) if aweights is not None else sub(total, correction)
     distance = sub(x, center)
     left = distance if weights is None else mul(distance, weights)
-    product = left @ distance.t()  # type: ignore[operator, attr-defined]
+    product = left @ distance.t()
     matrix = div(product, float(free) if isinstance(free, int) else free)
-    return matrix.squeeze()  # type: ignore[attr-defined]
+    return matrix.squeeze()
 
 
 def builtin_max(a: int, b: int) -> int:
@@ -406,5 +418,5 @@ def corrcoef(input: Tensor) -> Tensor:
     c = cov(input)
     if c.ndim == 0:
         return div(c, c)
-    deviation = sqrt(c.diagonal())  # type: ignore[attr-defined]
-    return div(div(c, deviation.unsqueeze(1)), deviation.unsqueeze(0)).clamp(-1, 1)  # type: ignore[attr-defined]
+    deviation = sqrt(c.diagonal())
+    return div(div(c, deviation.unsqueeze(1)), deviation.unsqueeze(0)).clamp(-1, 1)

@@ -20,7 +20,8 @@ from .inplace import in_place
 from .joining import cat
 from .location import error
 from .promotion import floating_type, named, result_type
-from .reductions import MaxResult, check_same_shape, sum as sum_of, take_along
+from .reductions import MaxResult, check_same_shape, take_along
+from .reductions import sum as sum_of
 from .shape import narrow, reshape, slice_step
 from .tensor import Tensor, method, wrap
 
@@ -32,12 +33,12 @@ class SortResult(NamedTuple):
     indices: Tensor
 
 
-# ---- cumulative ----------------------------------------------------------------------------------------------------------
+# ---- cumulative ------------------------------------------------------------------------------------------------------
 
 def _running(op: Op, x: Tensor, dim: int, dtype: DType | None) -> Tensor:
     x = EMIT.cast(x, as_dtype(dtype)) if dtype is not None else x if x.dtype.is_floating_point else EMIT.cast(x, int64)
     d = axis(dim, x.ndim)
-    return apply(op, (x,), {"dim": d}) if x.ndim else x.clone()  # type: ignore[attr-defined]
+    return apply(op, (x,), {"dim": d}) if x.ndim else x.clone()
 
 
 @method()
@@ -56,7 +57,7 @@ def _running_extreme(op: Op, x: Tensor, dim: int) -> MaxResult:
     """Values, and the last position that attained each (NaN counts as attained)."""
     d = axis(dim, x.ndim)
     if x.ndim == 0:
-        return MaxResult(x.clone(), EMIT.full((), 0, int64))  # type: ignore[attr-defined]
+        return MaxResult(x.clone(), EMIT.full((), 0, int64))
     values = apply(op, (x,), {"dim": d})
     reached = eq(x, values)
     if x.dtype.is_floating_point:
@@ -79,17 +80,19 @@ def cummin(input: Tensor, dim: int) -> MaxResult:
 
 @method()
 def logcumsumexp(input: Tensor, dim: int) -> Tensor:
-    """The logarithm of the running sum of exponentials; stable when the elements lie within the exponent range of each other."""
+    """The logarithm of the running sum of exponentials; stable when the elements lie within the exponent range of each
+    other."""
     x = EMIT.cast(input, floating_type(input))
     if x.ndim == 0:
-        return x.clone()  # type: ignore[attr-defined]
-    top = x.detach().amax(dim, keepdim=True)  # type: ignore[attr-defined]
-    top = select_by(eq(top.abs(), math.inf), 0, top, top.dtype)  # type: ignore[attr-defined]
-    return named(add(cumsum(sub(x, top).exp(), dim).log(), top), "LogcumsumexpBackward0")  # type: ignore[attr-defined]
+        return x.clone()
+    top = x.detach().amax(dim, keepdim=True)
+    top = select_by(eq(top.abs(), math.inf), 0, top, top.dtype)
+    return named(add(cumsum(sub(x, top).exp(), dim).log(), top), "LogcumsumexpBackward0")
 
 
 @method()
-def diff(input: Tensor, n: int = 1, dim: int = -1, prepend: Tensor | None = None, append: Tensor | None = None) -> Tensor:
+def diff(input: Tensor, n: int = 1, dim: int = -1, prepend: Tensor | None = None,
+         append: Tensor | None = None) -> Tensor:
     """Differences of neighbours along an axis, taken n times."""
     d = axis(dim, input.ndim)
     parts = [p for p in (prepend, input, append) if p is not None]
@@ -99,7 +102,7 @@ def diff(input: Tensor, n: int = 1, dim: int = -1, prepend: Tensor | None = None
         if length == 0:
             break
         right, left = narrow(x, d, 1, length - 1), narrow(x, d, 0, length - 1)
-        x = right ^ left if x.dtype is bool_ else sub(right, left)  # type: ignore[operator]
+        x = right ^ left if x.dtype is bool_ else sub(right, left)
     return x
 
 
@@ -128,14 +131,14 @@ def _trapezoids(y: Tensor, x: Tensor | None, dx: float, dim: int) -> Tensor:
     return mul(mul(pair, width), 0.5)
 
 
-# ---- order ---------------------------------------------------------------------------------------------------------------
+# ---- order -----------------------------------------------------------------------------------------------------------
 
 @method()
 def sort(input: Tensor, dim: int = -1, descending: bool = False, stable: bool = False) -> SortResult:
     """The elements in order along an axis, and where they came from. Always stable; NaN counts as the largest."""
     d = axis(dim, input.ndim)
     if input.ndim == 0:
-        return SortResult(input.clone(), EMIT.full((), 0, int64))  # type: ignore[attr-defined]
+        return SortResult(input.clone(), EMIT.full((), 0, int64))
     return SortResult(*apply(OPS.sort, (input,), {"dim": d, "descending": bool(descending)}))
 
 
@@ -152,7 +155,7 @@ def msort(input: Tensor) -> Tensor:
 
 
 @method()
-def topk(input: Tensor, k: int, dim: int = -1, largest: bool = True, sorted: bool = True) -> SortResult:  # noqa: A002
+def topk(input: Tensor, k: int, dim: int = -1, largest: bool = True, sorted: bool = True) -> SortResult:
     """The k largest (or smallest) elements along an axis in order, and where they came from."""
     d, k = axis(dim, input.ndim), operator.index(k)
     n = input.shape[d] if input.ndim else 1
@@ -181,7 +184,9 @@ def kthvalue(input: Tensor, k: int, dim: int = -1, keepdim: bool = False) -> Sor
     if not 1 <= k <= n:
         raise error(IndexRangeError, f"kthvalue(): selected number k out of range for dimension {d}")
     values, indices = sort(input, d)
-    return _ranked(values, indices, k - 1, d, keepdim, "KthvalueBackward0") if input.ndim else SortResult(values, indices)
+    if not input.ndim:
+        return SortResult(values, indices)
+    return _ranked(values, indices, k - 1, d, keepdim, "KthvalueBackward0")
 
 
 def _ranked(values: Tensor, indices: Tensor, rank: int, d: int, keepdim: bool, name: str) -> SortResult:
@@ -213,7 +218,7 @@ def _median(input: Tensor, dim: int | None, keepdim: bool, skip_nan: bool) -> An
         return named(_median(x, 0, False, skip_nan).values, "NanmedianBackward0" if skip_nan else "MedianBackward0")
     d = axis(dim, input.ndim)
     if input.ndim == 0:
-        return SortResult(input.clone(), EMIT.full((), 0, int64))  # type: ignore[attr-defined]
+        return SortResult(input.clone(), EMIT.full((), 0, int64))
     n = input.shape[d]
     values, indices = sort(input, d)
     if not input.dtype.is_floating_point:
@@ -234,13 +239,13 @@ def mode(input: Tensor, dim: int = -1, keepdim: bool = False) -> SortResult:
     """The most frequent element along an axis (the smallest of equally frequent ones), and its last position."""
     d = axis(dim, input.ndim)
     if input.ndim == 0:
-        return SortResult(input.clone(), EMIT.full((), 0, int64))  # type: ignore[attr-defined]
-    same = eq(input.unsqueeze(d), input.unsqueeze(d + 1))  # type: ignore[attr-defined]  # [.., i, j, ..]: x[j] == x[i]
+        return SortResult(input.clone(), EMIT.full((), 0, int64))
+    same = eq(input.unsqueeze(d), input.unsqueeze(d + 1))  # [.., i, j, ..]: x[j] == x[i]
     frequency = sum_of(same, d)
-    best = select_by(eq(frequency, frequency.amax(d, keepdim=True)), input, _highest(input.dtype), input.dtype)  # type: ignore[attr-defined]
-    values = best.amin(d, keepdim=True)  # type: ignore[attr-defined]
+    best = select_by(eq(frequency, frequency.amax(d, keepdim=True)), input, _highest(input.dtype), input.dtype)
+    values = best.amin(d, keepdim=True)
     places = select_by(eq(input, values), EMIT.iota(shape=tuple(input.shape), dim=d, dtype=int64), 0, int64)
-    indices = places.amax(d, keepdim=True)  # type: ignore[attr-defined]
+    indices = places.amax(d, keepdim=True)
     if not keepdim:
         shape = (*input.shape[:d], *input.shape[d + 1:])
         values, indices = EMIT.view_as(values, shape), EMIT.view_as(indices, shape)
@@ -252,28 +257,32 @@ def _highest(dtype: DType) -> float | int | bool:
 
 
 @method()
-def quantile(input: Tensor, q: float | Tensor, dim: int | None = None, keepdim: bool = False, *, interpolation: str = "linear") -> Tensor:
+def quantile(input: Tensor, q: float | Tensor, dim: int | None = None, keepdim: bool = False, *,
+             interpolation: str = "linear") -> Tensor:
     """The q-quantiles along an axis (of all elements by default); NaN if one is NaN."""
     return _quantile("quantile", input, q, dim, keepdim, interpolation, False)
 
 
 @method()
-def nanquantile(input: Tensor, q: float | Tensor, dim: int | None = None, keepdim: bool = False, *, interpolation: str = "linear") -> Tensor:
+def nanquantile(input: Tensor, q: float | Tensor, dim: int | None = None, keepdim: bool = False, *,
+                interpolation: str = "linear") -> Tensor:
     """As `quantile`, of the elements that are not NaN."""
     return _quantile("nanquantile", input, q, dim, keepdim, interpolation, True)
 
 
-def _quantile(name: str, input: Tensor, q: Any, dim: int | None, keepdim: bool, interpolation: str, skip_nan: bool) -> Tensor:
+def _quantile(name: str, input: Tensor, q: Any, dim: int | None, keepdim: bool, interpolation: str,
+              skip_nan: bool) -> Tensor:
     if not input.dtype.is_floating_point:
         raise error(DTypeError, f"{name}() input tensor must be either float or double dtype")
     if interpolation not in ("linear", "lower", "higher", "nearest", "midpoint"):
-        raise error(DTypeError, f"{name}() interpolation must be one of linear, lower, higher, midpoint or nearest, but got {interpolation}")
-    levels = q if isinstance(q, Tensor) else input.new_tensor(q)  # type: ignore[attr-defined]
+        raise error(DTypeError, f"{name}() interpolation must be one of linear, lower, higher, midpoint or nearest, "
+                                f"but got {interpolation}")
+    levels = q if isinstance(q, Tensor) else input.new_tensor(q)
     if levels.ndim > 1:
         raise error(ShapeError, f"{name}() q must be a scalar or 1D tensor")
     x = reshape(input, -1) if dim is None else input
     d = axis(0 if dim is None else dim, x.ndim)
-    last = x.movedim(d, -1) if x.ndim else reshape(x, 1)  # type: ignore[attr-defined]
+    last = x.movedim(d, -1) if x.ndim else reshape(x, 1)
     n = last.shape[-1]
     if n == 0:
         raise error(IndexRangeError, f"{name}() input tensor must be non-empty")
@@ -283,23 +292,23 @@ def _quantile(name: str, input: Tensor, q: Any, dim: int | None, keepdim: bool, 
     top = EMIT.cast(top, last.dtype)
     flat = reshape(levels, -1)
     place = mul(flat, top)  # [.., q]
-    place = select_by(isnan(place) | (place > n - 1), n - 1, place, place.dtype).clamp(0)  # type: ignore[operator, attr-defined]
+    place = select_by(isnan(place) | (place > n - 1), n - 1, place, place.dtype).clamp(0)
     result = _interpolated(ordered, place, interpolation)
-    result = result.movedim(-1, 0)  # type: ignore[attr-defined]
+    result = result.movedim(-1, 0)
     if keepdim:
         result = result.unsqueeze(d + 1) if dim is not None else reshape(result, -1, *([1] * input.ndim))
-    return named(result[0] if levels.ndim == 0 else result, "SqueezeBackward4")  # type: ignore[index]
+    return named(result[0] if levels.ndim == 0 else result, "SqueezeBackward4")
 
 
 def _interpolated(ordered: Tensor, place: Tensor, interpolation: str) -> Tensor:
-    below, above = place.floor(), place.ceil()  # type: ignore[attr-defined]
+    below, above = place.floor(), place.ceil()
     weight = sub(place, below)
     if interpolation == "lower":
         weight = mul(weight, 0)
     elif interpolation == "higher":
         below = above
     elif interpolation == "nearest":
-        below = above = place.round()  # type: ignore[attr-defined]
+        below = above = place.round()
     elif interpolation == "midpoint":
         weight = select_by(eq(below, above), 0, 0.5, place.dtype)
     shape = tuple(place.shape)
@@ -307,25 +316,27 @@ def _interpolated(ordered: Tensor, place: Tensor, interpolation: str) -> Tensor:
     high = take_along(ordered, EMIT.cast(EMIT.expand(above, shape), int64), len(shape) - 1)
     if interpolation == "lower" or interpolation == "higher" or interpolation == "nearest":
         return low
-    return low.lerp(high, weight)  # type: ignore[attr-defined]
+    return low.lerp(high, weight)
 
 
-# ---- search and counting -------------------------------------------------------------------------------------------------
+# ---- search and counting ---------------------------------------------------------------------------------------------
 
-def searchsorted(sorted_sequence: Tensor, input: Any, *, out_int32: bool = False, right: bool = False, side: str | None = None) -> Tensor:
+def searchsorted(sorted_sequence: Tensor, input: Any, *, out_int32: bool = False, right: bool = False,
+                 side: str | None = None) -> Tensor:
     """Where each element would be inserted along the last axis of an ordered tensor, by bisection."""
     right = right or side == "right"
-    values = input if isinstance(input, Tensor) else sorted_sequence.new_tensor(input)  # type: ignore[attr-defined]
+    values = input if isinstance(input, Tensor) else sorted_sequence.new_tensor(input)
     dtype = result_type(sorted_sequence, values)
     table, wanted = EMIT.cast(sorted_sequence, dtype), EMIT.cast(values, dtype)
     shape, n = tuple(wanted.shape), table.shape[-1]
     if table.ndim > 1 and tuple(table.shape[:-1]) != shape[:-1]:
-        raise error(ShapeError, f"searchsorted: the sequence {list(table.shape)} and the values {list(shape)} must agree in all but the last axis")
-    low, high = EMIT.full(shape, 0, int64), EMIT.full(shape, n, int64)
+        raise error(ShapeError, f"searchsorted: the sequence {list(table.shape)} and the values {list(shape)} must "
+                                "agree in all but the last axis")
+    flat, low, high = table.ndim == 1, EMIT.full(shape, 0, int64), EMIT.full(shape, n, int64)
     for _ in range(n.bit_length()):
         middle = EMIT.shift_right(EMIT.add(low, high), EMIT.full(shape, 1, int64))
         probe = EMIT.minimum(middle, EMIT.full(shape, max(n - 1, 0), int64))
-        element = apply(OPS.gather, (table, probe), {"dims": (0,)}) if table.ndim == 1 else take_along(table, probe, len(shape) - 1)
+        element = EMIT.gather(table, probe, dims=(0,)) if flat else take_along(table, probe, len(shape) - 1)
         after = EMIT.logical_and(le(element, wanted) if right else lt(element, wanted), EMIT.lt(low, high))
         low = EMIT.select(after, EMIT.add(middle, EMIT.full(shape, 1, int64)), low)
         high = EMIT.select(after, high, EMIT.minimum(middle, high))
@@ -338,7 +349,8 @@ def bucketize(input: Any, boundaries: Tensor, *, out_int32: bool = False, right:
 
 
 def bincount(input: Tensor, weights: Tensor | None = None, minlength: int = 0) -> Tensor:
-    """How often each non-negative integer occurs (or the sum of its weights). Traced, `minlength` must cover all of them."""
+    """How often each non-negative integer occurs (or the sum of its weights). Traced, `minlength` must cover all of
+    them."""
     if input.ndim != 1 or not input.dtype.is_integer:
         raise error(DTypeError, "bincount only supports 1-d non-negative integral inputs.")
     size = minlength
@@ -356,45 +368,52 @@ def bincount(input: Tensor, weights: Tensor | None = None, minlength: int = 0) -
 
 
 @method()
-def histc(input: Tensor, bins: int = 100, min: float = 0, max: float = 0) -> Tensor:  # noqa: A002
+def histc(input: Tensor, bins: int = 100, min: float = 0, max: float = 0) -> Tensor:
     """The counts of elements in `bins` equal intervals of [min, max]; the range of the data when both are 0."""
     x = reshape(input, -1)
     low: Any = min
     high: Any = max
     if min == max:
-        low, high = x.amin(), x.amax()  # type: ignore[attr-defined]
+        low, high = x.amin(), x.amax()
         same = eq(low, high)
         low, high = select_by(same, sub(low, 1), low, x.dtype), select_by(same, add(high, 1), high, x.dtype)
-    inside = (x >= low) & (x <= high)  # type: ignore[operator]
-    place = EMIT.cast(mul(div(sub(x, low), sub(high, low) if isinstance(high, Tensor) else high - low), bins), int64).clamp(0, bins - 1)
+    inside = (x >= low) & (x <= high)
+    place = EMIT.cast(mul(div(sub(x, low), sub(high, low) if isinstance(high, Tensor) else high - low), bins),
+                      int64).clamp(0, bins - 1)
     amount = EMIT.cast(inside, x.dtype)
     return apply(OPS.scatter, (EMIT.full((bins,), 0, x.dtype), amount, place), {"dims": (0,), "mode": "add"})
 
 
 @method()
-def unique(input: Tensor, sorted: bool = True, return_inverse: bool = False, return_counts: bool = False, dim: int | None = None) -> Any:  # noqa: A002
+def unique(input: Tensor, sorted: bool = True, return_inverse: bool = False, return_counts: bool = False,
+           dim: int | None = None) -> Any:
     """The different elements (or parts along `dim`) in order, with inverse indices and counts on request."""
     require_no_trace("how many different elements a tensor has", "compute `unique` outside the compiled function")
     values, inverse, counts = np.unique(input._memory(), return_inverse=True, return_counts=True, axis=dim)
-    return _unique_result(values, inverse.reshape(input.shape if dim is None else -1), counts, return_inverse, return_counts)
+    return _unique_result(values, inverse.reshape(input.shape if dim is None else -1), counts, return_inverse,
+                          return_counts)
 
 
-def _unique_result(values: np.ndarray, inverse: np.ndarray, counts: np.ndarray, return_inverse: bool, return_counts: bool) -> Any:
-    parts = [wrap(values)] + [wrap(inverse.astype(np.int64))] * return_inverse + [wrap(counts.astype(np.int64))] * return_counts
+def _unique_result(values: np.ndarray, inverse: np.ndarray, counts: np.ndarray, return_inverse: bool,
+                   return_counts: bool) -> Any:
+    parts = [wrap(values)]
+    parts += [wrap(inverse.astype(np.int64))] * return_inverse + [wrap(counts.astype(np.int64))] * return_counts
     return parts[0] if len(parts) == 1 else tuple(parts)
 
 
 @method()
-def unique_consecutive(input: Tensor, return_inverse: bool = False, return_counts: bool = False, dim: int | None = None) -> Any:
+def unique_consecutive(input: Tensor, return_inverse: bool = False, return_counts: bool = False,
+                       dim: int | None = None) -> Any:
     """The elements without immediate repetitions."""
-    require_no_trace("how many runs of equal elements a tensor has", "compute `unique_consecutive` outside the compiled function")
+    require_no_trace("how many runs of equal elements a tensor has", "compute it outside the compiled function")
     array = input._memory()
     rows = array.reshape(-1, 1) if dim is None else np.moveaxis(array, dim, 0).reshape(array.shape[dim], -1)
     starts = np.concatenate([[True], (rows[1:] != rows[:-1]).any(1)])[:len(rows)]
     inverse = np.cumsum(starts) - 1
     counts = np.diff(np.append(np.flatnonzero(starts), len(rows)))
     values = array.reshape(-1)[starts] if dim is None else np.compress(starts, array, dim)
-    return _unique_result(values, inverse.reshape(array.shape if dim is None else -1), counts, return_inverse, return_counts)
+    return _unique_result(values, inverse.reshape(array.shape if dim is None else -1), counts, return_inverse,
+                          return_counts)
 
 
 @method()
@@ -405,8 +424,8 @@ def isin(elements: Any, test_elements: Any, *, assume_unique: bool = False, inve
     pool = test_elements if isinstance(test_elements, Tensor) else example.new_tensor(test_elements)
     if count(pool.shape) == 0:
         return EMIT.full(tuple(x.shape), invert, bool_)
-    found = eq(x.unsqueeze(-1), reshape(pool, -1)).any(-1)  # type: ignore[attr-defined]
-    return ~found if invert else found  # type: ignore[operator]
+    found = eq(x.unsqueeze(-1), reshape(pool, -1)).any(-1)
+    return ~found if invert else found
 
 
 for _function in (cumsum, cumprod):

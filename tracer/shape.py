@@ -22,11 +22,11 @@ from .state import STATE
 from .tape import tensor_requires_grad
 from .tensor import Step, Tensor, method, tensor_property, wrap
 
-
-# ---- making views --------------------------------------------------------------------------------------------------------
+# ---- making views ----------------------------------------------------------------------------------------------------
 
 def chain(x: Tensor, steps: Sequence[Step], name: str = "", array: np.ndarray | None = None) -> Tensor:
-    """The view of `x` that `steps` lead to; `array` is its memory where the caller has it already. `name` is what `grad_fn` shows."""
+    """The view of `x` that `steps` lead to; `array` is its memory where the caller has it already. `name` is what
+    `grad_fn` shows."""
     memory = x._array
     if memory is not None and STATE.trace is None and not (STATE.grad_enabled and wants_grad(x)):
         if array is None:
@@ -74,7 +74,7 @@ def can_view(x: Tensor, shape: Sequence[int]) -> bool:
     return view_strides(tuple(x.shape), x.stride(), shape) is not None
 
 
-# ---- shapes --------------------------------------------------------------------------------------------------------------
+# ---- shapes ----------------------------------------------------------------------------------------------------------
 
 @method()
 def view(input: Tensor, *shape: Any) -> Tensor:
@@ -83,8 +83,9 @@ def view(input: Tensor, *shape: Any) -> Tensor:
         raise error(ShapeError, "view(dtype): a tensor's memory has one dtype; use `.to(dtype)` for the values")
     wanted = infer_sizes(sizes(shape), count(input.shape))
     if not can_view(input, wanted):
-        raise error(ShapeError, "view size is not compatible with input tensor's size and stride (at least one dimension spans across two "
-                    "contiguous subspaces). Use .reshape(...) instead.")
+        raise error(ShapeError, "view size is not compatible with input tensor's size and stride (at least one "
+                                "dimension spans across two "
+                                "contiguous subspaces). Use .reshape(...) instead.")
     return chain(input, [reshape_step(wanted)])
 
 
@@ -137,7 +138,8 @@ def unflatten(input: Tensor, dim: int, sizes: Sequence[int]) -> Tensor:
     try:
         parts = infer_sizes(tuple(sizes), shape[d])
     except ShapeError:
-        raise error(ShapeError, f"unflatten: Provided sizes {list(sizes)} don't multiply up to the size of dim {d} ({shape[d]}) in the input tensor") \
+        raise error(ShapeError, f"unflatten: Provided sizes {list(sizes)} don't multiply up to the size of dim {d} "
+                                f"({shape[d]}) in the input tensor") \
             from None
     return view(input, *shape[:d], *parts, *shape[d + 1:])
 
@@ -162,7 +164,8 @@ def unsqueeze(input: Tensor, dim: int) -> Tensor:
 
 
 def _with_axis(array: np.ndarray | None, d: int) -> np.ndarray | None:
-    """The memory with a new axis whose stride spans what follows it, as torch has it; None where NumPy's reshape gives just that."""
+    """The memory with a new axis whose stride spans what follows it, as torch has it; None where NumPy's reshape gives
+    just that."""
     if array is None or array.flags.c_contiguous:
         return None
     strides = list(array.strides)
@@ -176,16 +179,19 @@ def expand(input: Tensor, *size: Any) -> Tensor:
     wanted, shape = list(sizes(size)), tuple(input.shape)
     lead = len(wanted) - len(shape)
     if lead < 0:
-        raise error(ShapeError, f"expand: the number of sizes provided ({len(wanted)}) must be greater or equal to the number of dimensions in "
-                    f"the tensor ({len(shape)})")
+        raise error(ShapeError, f"expand: the number of sizes provided ({len(wanted)}) must be greater or equal to "
+                                "the number of dimensions in "
+                                f"the tensor ({len(shape)})")
     for k, n in enumerate(wanted):
         if n == -1 and k < lead:
-            raise error(ShapeError, "The expanded size of the tensor (-1) isn't allowed in a leading, non-existing dimension 0")
+            raise error(ShapeError, "The expanded size of the tensor (-1) isn't allowed in a leading, non-existing "
+                                    "dimension 0")
         if n == -1:
             wanted[k] = shape[k - lead]
         elif k >= lead and shape[k - lead] not in (1, n):
-            raise error(ShapeError, f"The expanded size of the tensor ({n}) must match the existing size ({shape[k - lead]}) at non-singleton "
-                        f"dimension {k}.  Target sizes: {list(sizes(size))}.  Tensor sizes: {list(shape)}")
+            raise error(ShapeError, f"The expanded size of the tensor ({n}) must match the existing size "
+                                    f"({shape[k - lead]}) at non-singleton "
+                                    f"dimension {k}.  Target sizes: {list(sizes(size))}.  Tensor sizes: {list(shape)}")
     steps: list[Step] = [(OPS.broadcast, {"shape": tuple(wanted)})]
     if lead and 1 in wanted[:lead]:  # so that an axis of size 1 has the stride that unsqueeze gives it
         steps.insert(0, reshape_step((1,) * lead + shape))
@@ -204,15 +210,16 @@ def broadcast_to(input: Tensor, *size: Any) -> Tensor:
     return expand(input, *size)
 
 
-# ---- order of axes -------------------------------------------------------------------------------------------------------
+# ---- order of axes ---------------------------------------------------------------------------------------------------
 
 @method()
 def permute(input: Tensor, *dims: Any) -> Tensor:
     """The axes in the order `dims`."""
     order, rank = sizes(dims), input.ndim
     if len(order) != rank:
-        raise error(ShapeError, "permute: number of dimensions in the tensor input does not match the length of the desired ordering of "
-                    f"dimensions i.e. input.dim() = {rank} is not equal to len(dims) = {len(order)}")
+        raise error(ShapeError, "permute: number of dimensions in the tensor input does not match the length of the "
+                                "desired ordering of "
+                                f"dimensions i.e. input.dim() = {rank} is not equal to len(dims) = {len(order)}")
     order = tuple(axis(d, rank) for d in order)
     if len(set(order)) != rank:
         raise error(ShapeError, "permute(): duplicate dims are not allowed.")
@@ -242,21 +249,22 @@ def t(input: Tensor) -> Tensor:
 
 
 @tensor_property
-def T(self: Tensor) -> Tensor:  # noqa: N802
+def T(self: Tensor) -> Tensor:
     """The axes in reverse order."""
     return permute(self, *range(self.ndim)[::-1])
 
 
 @tensor_property
-def mT(self: Tensor) -> Tensor:  # noqa: N802
+def mT(self: Tensor) -> Tensor:
     """The last two axes exchanged."""
     if self.ndim < 2:
-        raise error(ShapeError, f"tensor.mT is only supported on matrices or batches of matrices. Got {self.ndim}-D tensor.")
+        raise error(ShapeError, f"tensor.mT is only supported on matrices or batches of matrices. Got {self.ndim}-D "
+                                "tensor.")
     return transpose(self, -2, -1)
 
 
 @tensor_property
-def H(self: Tensor) -> Tensor:  # noqa: N802
+def H(self: Tensor) -> Tensor:
     """The transpose of a matrix (tensors are real)."""
     if self.ndim not in (0, 2):
         raise error(ShapeError, f"tensor.H is only supported on matrices (2-D tensors). Got {self.ndim}-D tensor.")
@@ -264,7 +272,7 @@ def H(self: Tensor) -> Tensor:  # noqa: N802
 
 
 @tensor_property
-def mH(self: Tensor) -> Tensor:  # noqa: N802
+def mH(self: Tensor) -> Tensor:
     """The last two axes exchanged (tensors are real)."""
     return transpose(self, -2, -1)
 
@@ -276,7 +284,8 @@ def movedim(input: Tensor, source: int | Sequence[int], destination: int | Seque
     moved = [axis(d, rank) for d in (source if isinstance(source, Sequence) else [source])]
     places = [axis(d, rank) for d in (destination if isinstance(destination, Sequence) else [destination])]
     if len(moved) != len(places) or len(set(moved)) != len(moved) or len(set(places)) != len(places):
-        raise error(ShapeError, f"movedim: source {source} and destination {destination} must name as many axes, each once")
+        raise error(ShapeError, f"movedim: source {source} and destination {destination} must name as many axes, each "
+                                "once")
     rest = iter([k for k in range(rank) if k not in moved])
     at = dict(zip(places, moved, strict=True))
     return permute(input, *[at[k] if k in at else next(rest) for k in range(rank)])
@@ -285,7 +294,7 @@ def movedim(input: Tensor, source: int | Sequence[int], destination: int | Seque
 moveaxis = movedim
 
 
-# ---- parts ---------------------------------------------------------------------------------------------------------------
+# ---- parts -----------------------------------------------------------------------------------------------------------
 
 def traced_position(position: Any) -> Tensor | None:
     """The 0-d tensor behind a position that is known only when the compiled program runs; None for a plain int."""
@@ -312,7 +321,8 @@ def _part_at(x: Tensor, d: int, start: Tensor, length: int) -> Tensor:
 
 @method()
 def narrow(input: Tensor, dim: int, start: Any, length: int) -> Tensor:
-    """`length` elements from `start` along `dim`. In a compiled function `start` may be a traced number; the result is then a copy."""
+    """`length` elements from `start` along `dim`. In a compiled function `start` may be a traced number; the result is
+    then a copy."""
     shape = tuple(input.shape)
     if not shape:
         raise error(ShapeError, "narrow() cannot be applied to a 0-dim tensor.")
@@ -343,7 +353,8 @@ def select_steps(shape: Sequence[int], d: int, index: int) -> list[Step]:
 
 @method()
 def select(input: Tensor, dim: int, index: Any) -> Tensor:
-    """The part at one index of axis `dim`, which disappears. In a compiled function `index` may be a traced number: a copy then."""
+    """The part at one index of axis `dim`, which disappears. In a compiled function `index` may be a traced number: a
+    copy then."""
     shape = tuple(input.shape)
     if not shape:
         raise error(IndexRangeError, "select() cannot be applied to a 0-dim tensor.")
@@ -374,7 +385,8 @@ def split(input: Tensor, split_size_or_sections: int | Sequence[int], dim: int =
     if isinstance(split_size_or_sections, int):
         size = operator.index(split_size_or_sections)
         if size < 0 or (size == 0 and n):
-            raise error(ShapeError, f"split expects split_size be non-negative, but got split_size={size}" if size < 0 else
+            raise error(ShapeError, f"split expects split_size be non-negative, but got split_size={size}"
+                        if size < 0 else
                         f"split_size can only be 0 if dimension size is 0, but got dimension size of {n}")
         bounds = [(a, min(a + size, n)) for a in range(0, n, size)] if n else [(0, 0)]
         return tuple(chain(input, [slice_step(shape, d, a, b)], "SplitBackward0") for a, b in bounds)
@@ -387,8 +399,9 @@ def split_with_sizes(input: Tensor, split_sizes: Sequence[int], dim: int = 0) ->
     shape, split_sizes = tuple(input.shape), sizes([split_sizes])
     d = axis(dim, len(shape))
     if sum(split_sizes) != shape[d] or min(split_sizes, default=0) < 0:
-        raise error(ShapeError, f"split_with_sizes expects split_sizes to sum exactly to {shape[d]} (input tensor's size at dimension {d}), but got "
-                    f"split_sizes={list(split_sizes)}")
+        raise error(ShapeError, f"split_with_sizes expects split_sizes to sum exactly to {shape[d]} (input tensor's "
+                                f"size at dimension {d}), but got "
+                                f"split_sizes={list(split_sizes)}")
     pieces, start = [], 0
     for n in split_sizes:
         pieces.append(chain(input, [slice_step(shape, d, start, start + n)], "SplitWithSizesBackward0"))
@@ -424,11 +437,13 @@ def tensor_split(input: Tensor, indices_or_sections: int | Sequence[int], dim: i
 def _split_along(name: str, minimum: int, dim: int) -> Any:
     def function(input: Tensor, indices_or_sections: int | Sequence[int]) -> tuple[Tensor, ...]:
         if input.ndim < minimum:
-            raise error(ShapeError, f"{name} requires a tensor with at least {minimum} dimension{'s' * (minimum > 1)}, but got {input.ndim}")
+            raise error(ShapeError, f"{name} requires a tensor with at least {minimum} "
+                                    f"dimension{'s' * (minimum > 1)}, but got {input.ndim}")
         d = 0 if name == "hsplit" and input.ndim == 1 else dim
         if isinstance(indices_or_sections, int) and input.shape[d] % indices_or_sections:
-            raise error(ShapeError, f"{name} attempted to split along dimension {d}, but the size of the dimension {input.shape[d]} is not divisible "
-                        f"by the split_size {indices_or_sections}!")
+            raise error(ShapeError, f"{name} attempted to split along dimension {d}, but the size of the dimension "
+                                    f"{input.shape[d]} is not divisible "
+                                    f"by the split_size {indices_or_sections}!")
         return tensor_split(input, indices_or_sections, d)
 
     function.__name__ = function.__qualname__ = name
@@ -441,16 +456,18 @@ vsplit = _split_along("vsplit", 2, 0)
 dsplit = _split_along("dsplit", 3, 2)
 
 
-# ---- strided views -------------------------------------------------------------------------------------------------------
+# ---- strided views ---------------------------------------------------------------------------------------------------
 
-def strided(x: Tensor, shape: Sequence[int], factors: Sequence[dict[int, int]], starts: dict[int, int], name: str) -> Tensor:
+def strided(x: Tensor, shape: Sequence[int], factors: Sequence[dict[int, int]], starts: dict[int, int],
+            name: str) -> Tensor:
     """A view whose axis k moves along axis d of `x` by `factors[k][d]` elements for each d, from the position `starts`.
 
     Expressed as `as_strided` on the row-major order of `x`; its memory in eager mode comes from the true strides.
     """
     dense, true = contiguous_strides(x.shape), x.stride()
     strides = tuple(sum(dense[d] * f for d, f in move.items()) for move in factors)
-    step = OPS.as_strided, {"shape": tuple(shape), "strides": strides, "offset": sum(dense[d] * s for d, s in starts.items())}
+    step = OPS.as_strided, {"shape": tuple(shape), "strides": strides,
+                            "offset": sum(dense[d] * s for d, s in starts.items())}
     array = x._array
     if array is not None:
         width = array.itemsize
@@ -470,7 +487,8 @@ def diagonal(input: Tensor, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Te
     rest = [k for k in range(len(shape)) if k not in (a, b)]
     length = max(min(shape[a] + min(offset, 0), shape[b] - max(offset, 0)), 0)
     starts = {a: max(-offset, 0), b: max(offset, 0)} if length else {}
-    return strided(input, [*(shape[k] for k in rest), length], [*({k: 1} for k in rest), {a: 1, b: 1}], starts, "DiagonalBackward0")
+    return strided(input, [*(shape[k] for k in rest), length], [*({k: 1} for k in rest), {a: 1, b: 1}], starts,
+                   "DiagonalBackward0")
 
 
 @method()
@@ -479,7 +497,8 @@ def unfold(input: Tensor, dimension: int, size: int, step: int) -> Tensor:
     shape, size, step = tuple(input.shape), operator.index(size), operator.index(step)
     d = axis(dimension, len(shape))
     if size > (shape[d] if shape else 1):
-        raise error(ShapeError, f"maximum size for tensor at dimension {d} is {shape[d] if shape else 1} but size is {size}")
+        raise error(ShapeError, f"maximum size for tensor at dimension {d} is {shape[d] if shape else 1} but size is "
+                                f"{size}")
     windows = (shape[d] - size) // step + 1
     factors = [{k: step if k == d else 1} for k in range(len(shape))] + [{d: 1}]
     return strided(input, [*shape[:d], windows, *shape[d + 1:], size], factors, {}, "UnfoldBackward0")
@@ -492,16 +511,19 @@ def as_strided(input: Tensor, size: Sequence[int], stride: Sequence[int], storag
     offset = input.storage_offset() if storage_offset is None else operator.index(storage_offset)
     base = input if input._base is None else input._base
     if not is_contiguous(base) or base.storage_offset() != 0:
-        raise error(ShapeError, f"as_strided: the memory has shape {list(base.shape)} with strides {base.stride()}; only views of contiguous "
-                    "memory can be re-strided: call .contiguous() first")
+        raise error(ShapeError, f"as_strided: the memory has shape {list(base.shape)} with strides {base.stride()}; "
+                                "only views of contiguous "
+                                "memory can be re-strided: call .contiguous() first")
     last = offset + sum((n - 1) * s for n, s in zip(size, stride, strict=True))
     if offset < 0 or (0 not in size and last >= count(base.shape)):
-        raise error(IndexRangeError, f"as_strided: sizes {list(size)}, strides {list(stride)}, storage offset {offset} reach element {last} of a storage "
-                    f"of {count(base.shape)} elements")
-    return chain(base, [(OPS.as_strided, {"shape": tuple(size), "strides": tuple(stride), "offset": offset})], "AsStridedBackward0")
+        raise error(IndexRangeError, f"as_strided: sizes {list(size)}, strides {list(stride)}, storage offset "
+                                     f"{offset} reach element {last} of a storage "
+                                     f"of {count(base.shape)} elements")
+    return chain(base, [(OPS.as_strided, {"shape": tuple(size), "strides": tuple(stride), "offset": offset})],
+                 "AsStridedBackward0")
 
 
-# ---- copies and layout ---------------------------------------------------------------------------------------------------
+# ---- copies and layout -----------------------------------------------------------------------------------------------
 
 @method()
 def is_contiguous(input: Tensor) -> bool:
@@ -530,7 +552,7 @@ def clone(input: Tensor) -> Tensor:
     return result
 
 
-# ---- facts ---------------------------------------------------------------------------------------------------------------
+# ---- facts -----------------------------------------------------------------------------------------------------------
 
 @method()
 def size(input: Tensor, dim: int | None = None) -> Any:
@@ -586,7 +608,7 @@ def is_signed(self: Tensor) -> bool:
     return self.dtype.is_signed
 
 
-# ---- other geometry for the same tensor ----------------------------------------------------------------------------------
+# ---- other geometry for the same tensor ------------------------------------------------------------------------------
 
 def _turned(function: Callable[..., Tensor], name: str) -> None:
     """Attaches the in-place form of a view function: the tensor itself takes the view's shape and strides."""
@@ -595,8 +617,9 @@ def _turned(function: Callable[..., Tensor], name: str) -> None:
         if STATE.trace is not None:
             raise error(TraceError, f"{name} in a compiled function: write `x = x.{name[:-1]}(...)`")
         if self._base is not None or tensor_requires_grad(self):
-            raise error(GradientError, f"{name}: a tensor that takes part in gradients, or a view, cannot change its shape in place: write "
-                        f"`x = x.{name[:-1]}(...)`")
+            raise error(GradientError, f"{name}: a tensor that takes part in gradients, or a view, cannot change its "
+                                       "shape in place: write "
+                                       f"`x = x.{name[:-1]}(...)`")
         storage = self._storage
         self._array, self._storage_or_none = function(self, *args, **kwargs)._memory(), storage
         EPOCH.bump()
@@ -607,6 +630,7 @@ def _turned(function: Callable[..., Tensor], name: str) -> None:
     setattr(Tensor, name, method_)
 
 
-for _function, _name in ((t, "t_"), (transpose, "transpose_"), (swapaxes, "swapaxes_"), (swapdims, "swapdims_"), (squeeze, "squeeze_"),
+for _function, _name in ((t, "t_"), (transpose, "transpose_"), (swapaxes, "swapaxes_"), (swapdims, "swapdims_"),
+                         (squeeze, "squeeze_"),
                          (unsqueeze, "unsqueeze_")):
     _turned(_function, _name)

@@ -44,7 +44,8 @@ _BY_ADDRESS: weakref.WeakValueDictionary[int, Storage] = weakref.WeakValueDictio
 def storage_of_foreign(array: np.ndarray) -> Storage:
     """The storage for memory that somebody else owns; the same one for every array over the same owner.
 
-    The block is the owning array when that is dense and of the same dtype, and otherwise the smallest run that holds `array`.
+    The block is the owning array when that is dense and of the same dtype, and otherwise the smallest run that holds
+    `array`.
     """
     owner: Any = array
     while isinstance(owner.base, np.ndarray):
@@ -53,7 +54,8 @@ def storage_of_foreign(array: np.ndarray) -> Storage:
         owner = _covering_run(array)
     address = owner.__array_interface__["data"][0]
     known = _BY_ADDRESS.get(address)
-    if known is not None and known.array is not None and known.array.nbytes == owner.nbytes and known.array.dtype == owner.dtype:
+    block = None if known is None else known.array
+    if known is not None and block is not None and (block.nbytes, block.dtype) == (owner.nbytes, owner.dtype):
         return known
     storage = Storage(owner)
     if owner.size:
@@ -62,7 +64,8 @@ def storage_of_foreign(array: np.ndarray) -> Storage:
 
 
 def _covering_run(array: np.ndarray) -> np.ndarray:
-    extent = sum((n - 1) * s for n, s in zip(array.shape, array.strides, strict=True)) // array.itemsize + 1 if array.size else 0
+    extent = sum((n - 1) * s for n, s in zip(array.shape, array.strides,
+                                             strict=True)) // array.itemsize + 1 if array.size else 0
     return np.lib.stride_tricks.as_strided(array, (extent,), (array.itemsize,))
 
 
