@@ -197,21 +197,28 @@ def worth_sharing(plan: StagePlan, group: Group, stage: Stage) -> bool:
     return plan.cost(stage) <= UNRELATED_COST and any(s.sizes == stage.sizes and s.kept == stage.kept for s in group.stages)
 
 
+ENOUGH_ROWS = 16
+"""Rows that give enough chunks to share."""
+
+
 def best_rows(plan: StagePlan, group: Group) -> tuple[int, list[Rows]]:
-    """The number of rows to use, 0 for none: single elements when all positions move evenly with them, else the most rows that leave
-    the contiguous axes to inner loops."""
+    """The number of rows to use, 0 for none: single elements when all positions move evenly with them, else what leaves contiguous axes
+    to inner loops, gives enough rows, finishes folds in a row, and then the most rows."""
     for count in sorted(group.choices, reverse=True):
         ways = group.choices[count]
         if all(_flat(plan, s, w, count) for s, w in zip(group.stages, ways, strict=True)):
             return count, ways
-    counts = [c for c in group.choices if not all(s.points == c for s in group.stages)]
-    count = max(counts, key=lambda c: (_contiguous_inside(plan, group, c), c)) if counts else min(group.choices, default=0)
+    counts = [c for c in group.choices if not all(s.points == c for s in group.stages)] or list(group.choices)
+    count = max(counts, key=lambda c: _merit(plan, group, c), default=0)
     return count, group.choices.get(count, [])
 
 
-def _contiguous_inside(plan: StagePlan, group: Group, count: int) -> int:
-    """How many stages keep the axis along which they read contiguous memory for the inner loops."""
-    return sum(plan.inner_axis(s) not in w.axes for s, w in zip(group.stages, group.choices[count], strict=True))
+def _merit(plan: StagePlan, group: Group, count: int) -> tuple[int, bool, int, int]:
+    """What makes a number of rows good, most important first."""
+    ways = list(zip(group.stages, group.choices[count], strict=True))
+    contiguous = sum(plan.inner_axis(s) not in w.axes for s, w in ways)
+    finished = sum(s.kind is not Kind.FOLD or s.is_product or not w.column and set(s.kept) <= set(w.axes) for s, w in ways)
+    return contiguous, count >= ENOUGH_ROWS, finished, count
 
 
 def _flat(plan: StagePlan, stage: Stage, rows: Rows, count: int) -> bool:
