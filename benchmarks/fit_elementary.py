@@ -220,7 +220,7 @@ FITS: dict[str, Fit] = {
     "asin f32": Fit(ASIN, near_zero, ZERO, mp.mpf("0.2501"), 5, "f32", 4),
     "asin f64": Fit(ASIN, near_zero, ZERO, mp.mpf("0.2501"), 12, "f64", 4),
     "sinh f32": Fit(SINH, near_zero, ZERO, mp.mpf(1), 3, "f32", 3),
-    "tanh f32": Fit(TANH, near_zero, ZERO, mp.mpf("0.625") ** 2, 5, "f32", 4),
+    "tanh f32": Fit(TANH, near_zero, ZERO, mp.mpf("0.625") ** 2, 4, "f32", 4),
     "erf f32": Fit(error_function, lambda z: mp.mpf(1), ZERO, mp.mpf(1), 6, "f32", 4),
     "erf f64": Fit(error_function, lambda z: mp.mpf(1), ZERO, mp.mpf(1), 12, "f64", 4),
     "erf tail f32": Fit(erf_tail, lambda x: mp.erfc(x) / mp.erf(x), mp.mpf("0.98"), mp.mpf(4), 6, "f32", 4),

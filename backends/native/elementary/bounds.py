@@ -38,7 +38,7 @@ ERROR_BOUNDS: Mapping[str, Bound] = {
     "atan2": Bound(0.75, 2.5),
     "sinh": Bound(1.75, 2.5),
     "cosh": Bound(1.75, 1.75),
-    "tanh": Bound(1.75, 2.25),
+    "tanh": Bound(1.5, 2.25),
     "asinh": Bound(2.0, 1.75),
     "acosh": Bound(0.75, 2.25),
     "atanh": Bound(0.75, 1.75),
