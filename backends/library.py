@@ -1,8 +1,11 @@
-"""Matrix products by BLAS, and copies of views: kernel calls whose code is a routine of the runtime (`runtime/blas_native.py`).
+"""Matrix products by BLAS, and copies of views: kernel calls whose code is a routine of the runtime
+(`runtime/blas_native.py`).
 
-A product runs on the strides that its operands have; an operand is copied only when BLAS cannot read it, and the plan says so. Large
-products are cut into panels of rows or columns, by shape alone, so that results do not depend on the number of threads.
+A product runs on the strides that its operands have; an operand is copied only when BLAS cannot read it, and the plan
+says so. Large products are cut into panels of rows or columns, by shape alone, so that results do not depend on the
+number of threads.
 """
+
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
@@ -35,12 +38,14 @@ COPY_CHUNK = 1 << 16
 """Elements of one chunk of a large copy of a view."""
 
 VECTOR_WEIGHT = 8
-"""How many multiplications of a product of matrices take as long as one of a matrix with a vector, which waits for memory."""
+"""How many multiplications of a product of matrices take as long as one of a matrix with a vector, which waits for
+memory."""
 
 
 def library_calls(graph: Graph, taken: Iterable[Node] = ()) -> dict[Node, tuple[KernelCall, ...]]:
-    """The calls of every floating-point product in `graph` and its regions that is not among `taken` (nodes with generated code), and of
-    the views that have to be copied. A view without calls is read where it stands, by products only."""
+    """The calls of every floating-point product in `graph` and its regions that is not among `taken` (nodes with
+    generated code), and of the views that have to be copied. A view without calls is read where it stands, by
+    products only."""
     done, calls = set(taken), {}
     nodes = [n for n in graph.nodes if n not in done]
     products = [n for n in nodes if n.op is OPS.dot_general and n.output.dtype in (float32, float64)]
@@ -51,8 +56,15 @@ def library_calls(graph: Graph, taken: Iterable[Node] = ()) -> dict[Node, tuple[
         if node.op.has(Trait.VIEW):
             view = view_of(node, operands[0])
             if view is None or (node.output in dense and not view.is_whole):
-                calls[node] = (copy_call(view or operands[0], node.output, f"strides cannot say what {node.op.name} reads"
-                                         if view is None else "a view that is kept or handed on"),)
+                calls[node] = (
+                    copy_call(
+                        view or operands[0],
+                        node.output,
+                        f"strides cannot say what {node.op.name} reads"
+                        if view is None
+                        else "a view that is kept or handed on",
+                    ),
+                )
             else:
                 views[node.output] = view
         elif node in products:
@@ -63,7 +75,8 @@ def library_calls(graph: Graph, taken: Iterable[Node] = ()) -> dict[Node, tuple[
 
 
 def _needed_dense(graph: Graph, taken: set[Node], products: Sequence[Node]) -> set[Value]:
-    """The values that somebody reads as contiguous memory: whoever is neither a product nor a view that strides can say."""
+    """The values that somebody reads as contiguous memory: whoever is neither a product nor a view that strides can
+    say."""
     needed = set(graph.results)
     for node in graph.nodes:
         if node in taken or node.op is OPS.as_strided or not (node in products or node.op.has(Trait.VIEW)):
@@ -75,7 +88,9 @@ def copy_call(view: Strided, target: Value, why: str) -> KernelCall:
     """Copies the elements of a view, in row-major order, to contiguous memory."""
     *outer, (row, step) = runs(view) or [(1, 1)]
     item, rows = target.dtype.itemsize, prod(n for n, _ in outer) if target.type.size else 0
-    words = _words(item, view.offset * item, row, step * item, len(outer), *(n for n, _ in outer), *(s * item for _, s in outer))
+    words = _words(
+        item, view.offset * item, row, step * item, len(outer), *(n for n, _ in outer), *(s * item for _, s in outer)
+    )
     chunk = rows if target.type.size <= 2 * COPY_CHUNK else COPY_CHUNK // row
     note = f"{target.type.nbytes} bytes of {view.base.type}: {why}"
     return KernelCall(Routine("copy_view", note), (view.base, target, words), rows, max(chunk, 1))
@@ -95,7 +110,8 @@ class Operand:
     columns: tuple[int, int]
 
     def orientation(self) -> tuple[int, int] | None:
-        """How BLAS can read the matrices: (whether transposed, leading dimension), the unit stride along rows first; None if it cannot."""
+        """How BLAS can read the matrices: (whether transposed, leading dimension), the unit stride along rows first;
+        None if it cannot."""
         (rows, down), (columns, along) = self.rows, self.columns
         if (along == 1 or columns == 1) and (rows == 1 or down >= columns):
             return 0, max(1, columns) if rows == 1 else down
@@ -121,7 +137,14 @@ def product_calls(node: Node, x: Strided, y: Strided) -> tuple[KernelCall, ...]:
     if node.output.type.size == 0:
         return ()
     if prod(x.shape[k] for k in a["lhs_contract"]) == 0:
-        return (KernelCall(Routine("fill_zero", "a product over no elements"), (node.output,), node.output.type.nbytes, node.output.type.nbytes),)
+        return (
+            KernelCall(
+                Routine("fill_zero", "a product over no elements"),
+                (node.output,),
+                node.output.type.nbytes,
+                node.output.type.nbytes,
+            ),
+        )
     operands = [_readable(view, groups, calls) for view, groups in ((x, left), (y, right))]
     return (*calls, _product(node, *operands))
 
@@ -137,7 +160,9 @@ def _readable(view: Strided, groups: Sequence[Sequence[int]], calls: list[Kernel
     if operand is not None and operand.orientation() is not None:
         return operand
     order = [k for axes in groups for k in axes]
-    arranged = Strided(view.base, tuple(view.shape[k] for k in order), tuple(view.strides[k] for k in order), view.offset)
+    arranged = Strided(
+        view.base, tuple(view.shape[k] for k in order), tuple(view.strides[k] for k in order), view.offset
+    )
     copy = Value(TensorType(arranged.shape, view.base.dtype))
     calls.append(copy_call(arranged, copy, "BLAS cannot read the strides of this operand"))
     ends = np.cumsum([0, *map(len, groups)])
@@ -155,11 +180,32 @@ def _product(node: Node, x: Operand, y: Operand) -> KernelCall:
         return _vector_product(node, letter, *((x, y) if columns == 1 else (y, x)), columns == 1)
     by_columns = columns > rows
     panels, size = cut(columns if by_columns else rows, work, batch)
-    words = _words(BLAS_ROUTINES.index(letter + "gemm"), item, rows, columns, inner, *x.orientation(), *y.orientation(),  # type: ignore[misc]
-                   x.view.offset * item, y.view.offset * item, x.batch[1] * item, y.batch[1] * item, rows * columns * item,
-                   by_columns, panels, size, down * item, along * item)
+    words = _words(
+        BLAS_ROUTINES.index(letter + "gemm"),
+        item,
+        rows,
+        columns,
+        inner,
+        *x.orientation(),
+        *y.orientation(),  # type: ignore[misc]
+        x.view.offset * item,
+        y.view.offset * item,
+        x.batch[1] * item,
+        y.batch[1] * item,
+        rows * columns * item,
+        by_columns,
+        panels,
+        size,
+        down * item,
+        along * item,
+    )
     note = f"{letter}gemm {rows} x {inner} x {columns}" + (f", {batch} times" if batch > 1 else "")
-    return KernelCall(Routine("gemm", note), (x.view.base, y.view.base, node.output, words), batch * panels, chunk_of(batch * panels, work // panels))
+    return KernelCall(
+        Routine("gemm", note),
+        (x.view.base, y.view.base, node.output, words),
+        batch * panels,
+        chunk_of(batch * panels, work // panels),
+    )
 
 
 def _vector_product(node: Node, letter: str, matrix: Operand, vector: Operand, rows_first: bool) -> KernelCall:
@@ -169,12 +215,30 @@ def _vector_product(node: Node, letter: str, matrix: Operand, vector: Operand, r
     (length, step), (inner, _) = (matrix.rows, matrix.columns) if rows_first else (matrix.columns, matrix.rows)
     stride = vector.rows[1] if rows_first else vector.columns[1]
     panels, size = cut(length, length * inner * VECTOR_WEIGHT, batch)
-    words = _words(BLAS_ROUTINES.index(letter + "gemv"), item, length, inner, (orientation[0] == 0) == rows_first, orientation[1], max(1, stride),
-                   matrix.view.offset * item, vector.view.offset * item, matrix.batch[1] * item, vector.batch[1] * item, length * item,
-                   panels, size, step * item)
+    words = _words(
+        BLAS_ROUTINES.index(letter + "gemv"),
+        item,
+        length,
+        inner,
+        (orientation[0] == 0) == rows_first,
+        orientation[1],
+        max(1, stride),
+        matrix.view.offset * item,
+        vector.view.offset * item,
+        matrix.batch[1] * item,
+        vector.batch[1] * item,
+        length * item,
+        panels,
+        size,
+        step * item,
+    )
     note = f"{letter}gemv {length} x {inner}" + (f", {batch} times" if batch > 1 else "")
-    return KernelCall(Routine("gemv", note), (matrix.view.base, vector.view.base, node.output, words), batch * panels,
-                      chunk_of(batch * panels, length * inner * VECTOR_WEIGHT // panels))
+    return KernelCall(
+        Routine("gemv", note),
+        (matrix.view.base, vector.view.base, node.output, words),
+        batch * panels,
+        chunk_of(batch * panels, length * inner * VECTOR_WEIGHT // panels),
+    )
 
 
 def cut(side: int, work: int, batch: int) -> tuple[int, int]:

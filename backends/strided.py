@@ -1,6 +1,7 @@
-"""Strided views: which elements of a contiguous base a chain of view ops reads, when strides can say it. For library calls,
-which take strides and no index expressions.
+"""Strided views: which elements of a contiguous base a chain of view ops reads, when strides can say it. For library
+calls, which take strides and no index expressions.
 """
+
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -38,7 +39,7 @@ def whole(value: Value) -> Strided:
 
 def dense_strides(shape: Sequence[int]) -> tuple[int, ...]:
     """The strides of a contiguous tensor."""
-    return tuple(prod(shape[k + 1:]) for k in range(len(shape)))
+    return tuple(prod(shape[k + 1 :]) for k in range(len(shape)))
 
 
 def is_dense(shape: Sequence[int], strides: Sequence[int]) -> bool:
@@ -52,8 +53,12 @@ def view_of(node: Node, x: Strided) -> Strided | None:
     if node.op is OPS.permute:
         return replace(x, shape=tuple(x.shape[d] for d in a["dims"]), strides=tuple(x.strides[d] for d in a["dims"]))
     if node.op is OPS.slice:
-        return replace(x, shape=node.output.shape, strides=tuple(s * step for s, step in zip(x.strides, a["steps"], strict=True)),
-                       offset=x.offset + sum(s * start for s, start in zip(x.strides, a["starts"], strict=True)))
+        return replace(
+            x,
+            shape=node.output.shape,
+            strides=tuple(s * step for s, step in zip(x.strides, a["steps"], strict=True)),
+            offset=x.offset + sum(s * start for s, start in zip(x.strides, a["starts"], strict=True)),
+        )
     if node.op is OPS.flip:
         strides = tuple(-s if k in a["dims"] else s for k, s in enumerate(x.strides))
         return replace(x, strides=strides, offset=x.offset + sum((x.shape[k] - 1) * x.strides[k] for k in a["dims"]))
@@ -94,7 +99,7 @@ def _reshaped(x: Strided, shape: tuple[int, ...]) -> Strided | None:
         if run is None:
             return None
         for k in range(last, j):
-            strides[k] = run[1] * prod(shape[k + 1:j])
+            strides[k] = run[1] * prod(shape[k + 1 : j])
     return replace(x, shape=shape, strides=tuple(strides))
 
 

@@ -1,7 +1,9 @@
 """The execution plan: a program as data. Slots say where values live, steps say what runs; printed as stage `plan`.
 
-`runtime/planner.py` makes plans, `runtime/check_plan.py` checks them, `runtime/assemble.py` turns them into rows for the executor.
+`runtime/planner.py` makes plans, `runtime/check_plan.py` checks them, `runtime/assemble.py` turns them into rows for
+the executor.
 """
+
 from __future__ import annotations
 
 import enum
@@ -40,7 +42,11 @@ class Slot:
             case Space.ARENA:
                 where = f"arena[{self.offset}:{self.offset + self.nbytes}]"
             case Space.FRAME:
-                where = f"word[{self.offset // 8}]" if self.nbytes <= 8 else f"word[{self.offset // 8}:{-(-(self.offset + self.nbytes) // 8)}]"
+                where = (
+                    f"word[{self.offset // 8}]"
+                    if self.nbytes <= 8
+                    else f"word[{self.offset // 8}:{-(-(self.offset + self.nbytes) // 8)}]"
+                )
             case _:
                 where = f"{self.space.value}{self.number}" + (f"+{self.offset}" if self.offset else "")
         return f"{self.value}@{where}"
@@ -57,7 +63,8 @@ class Code(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Routine:
-    """A kernel that the runtime brings itself (`runtime/native.py`): panels of matrix products, copies of views. `note` says of what."""
+    """A kernel that the runtime brings itself (`runtime/native.py`): panels of matrix products, copies of views.
+    `note` says of what."""
 
     name: str
     note: str = ""
@@ -71,8 +78,8 @@ BLAS_ROUTINES = ("sgemm", "dgemm", "sgemv", "dgemv")
 class Call:
     """Calls a kernel over chunks of `[0, extent)`; a Slot is an extent known only at run time.
 
-    `modes` has one letter an argument: `r` read, `w` written, `s` scratch. `may_share` has the pairs (written, read argument) that may be
-    the same memory. `node` is the graph node, for messages.
+    `modes` has one letter an argument: `r` read, `w` written, `s` scratch. `may_share` has the pairs (written, read
+    argument) that may be the same memory. `node` is the graph node, for messages.
     """
 
     code: Any
@@ -84,10 +91,14 @@ class Call:
     node: Any = None
 
     def __str__(self) -> str:
-        arguments = ", ".join({"r": "", "w": "*", "s": "~"}[m] + str(a) for a, m in zip(self.arguments, self.modes, strict=True))
+        arguments = ", ".join(
+            {"r": "", "w": "*", "s": "~"}[m] + str(a) for a, m in zip(self.arguments, self.modes, strict=True)
+        )
         serial = isinstance(self.extent, int) and self.chunk >= self.extent
         over = f"over {self.extent}" + ("" if serial else f" by {self.chunk}")
-        return f"call {self.code.name}({arguments}) {over}" + (f": {self.code.note}" if isinstance(self.code, Routine) else "")
+        return f"call {self.code.name}({arguments}) {over}" + (
+            f": {self.code.note}" if isinstance(self.code, Routine) else ""
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +121,8 @@ class Copy:
 
 @dataclass(frozen=True, slots=True)
 class Carry:
-    """One carried value in an iteration: it is called `param` and stands in `slot`; the next one, `following`, is left in `target`."""
+    """One carried value in an iteration: it is called `param` and stands in `slot`; the next one, `following`, is
+    left in `target`."""
 
     slot: Slot
     param: str
@@ -120,7 +132,8 @@ class Carry:
 
 @dataclass(frozen=True, slots=True)
 class Last:
-    """A value that every iteration or branch leaves in `slot` under one of the `inner` names, and that is called `slot.value` afterwards."""
+    """A value that every iteration or branch leaves in `slot` under one of the `inner` names, and that is called
+    `slot.value` afterwards."""
 
     slot: Slot
     inner: tuple[str, ...]
@@ -136,11 +149,12 @@ class Body:
 
 @dataclass(frozen=True, slots=True)
 class Loop:
-    """Runs `bodies` in turn with `index` counting from `start` to `stop`. With `lasts`, no iteration at all is an error.
+    """Runs `bodies` in turn with `index` counting from `start` to `stop`. With `lasts`, no iteration at all is an
+    error.
 
-    There are two bodies when a large value cannot be computed in its own memory: they are the same iteration, but read and write each
-    other's memory; `odd` are the copies that bring the values home when the first body was the last to run. `starts` and `results` are
-    the carried values before and after.
+    There are two bodies when a large value cannot be computed in its own memory: they are the same iteration, but
+    read and write each other's memory; `odd` are the copies that bring the values home when the first body was the
+    last to run. `starts` and `results` are the carried values before and after.
     """
 
     index: Slot
@@ -159,7 +173,8 @@ class Loop:
 
 @dataclass(frozen=True, slots=True)
 class LoopCall:
-    """A whole loop in one kernel, called with ranges of iterations of `[start, stop)`; its state is in the call's arguments."""
+    """A whole loop in one kernel, called with ranges of iterations of `[start, stop)`; its state is in the call's
+    arguments."""
 
     call: Call
     start: Slot
@@ -208,7 +223,8 @@ class Plan:
     """A whole program.
 
     Attributes:
-        inputs, outputs: types of the call's arguments; outputs are new buffers, one for each result that is written nowhere else.
+        inputs, outputs: types of the call's arguments; outputs are new buffers, one for each result that is written
+            nowhere else.
         params: the inputs as slots, with the names of their values.
         results: where each result of the graph stands at the end.
         constants: contents of frame words before the first step.
@@ -232,8 +248,12 @@ class Plan:
     @property
     def copies(self) -> list[tuple[Copy | Call, int]]:
         """Every copy with the number of loops around it; the copy of a view is a call of a routine."""
-        return [(s, depth) for s, depth in self.walk() if isinstance(s, Copy)
-                or (isinstance(s, Call) and isinstance(s.code, Routine) and s.code.name == "copy_view")]
+        return [
+            (s, depth)
+            for s, depth in self.walk()
+            if isinstance(s, Copy)
+            or (isinstance(s, Call) and isinstance(s.code, Routine) and s.code.name == "copy_view")
+        ]
 
     def __str__(self) -> str:
         return print_plan(self)
@@ -300,8 +320,13 @@ def _lasts(lasts: tuple[Last, ...], indent: str) -> Iterator[str]:
 
 def print_plan(plan: Plan) -> str:
     """The plan as text: one line a step."""
-    head = [f"plan {plan.name}: arena {plan.arena_bytes} bytes, frame {plan.frame_bytes} bytes",
-            *(f"  {slot}: {t}" for slot, t in zip(plan.params, plan.inputs, strict=True)),
-            *(f"  out{i}: {t}" for i, t in enumerate(plan.outputs)),
-            *(f"  constant {slot} = {data.hex()}" for slot, data in plan.constants)]
-    return "\n".join([*head, *_lines(plan.steps, "  "), *(f"  result {i}: {slot}" for i, slot in enumerate(plan.results))]) + "\n"
+    head = [
+        f"plan {plan.name}: arena {plan.arena_bytes} bytes, frame {plan.frame_bytes} bytes",
+        *(f"  {slot}: {t}" for slot, t in zip(plan.params, plan.inputs, strict=True)),
+        *(f"  out{i}: {t}" for i, t in enumerate(plan.outputs)),
+        *(f"  constant {slot} = {data.hex()}" for slot, data in plan.constants),
+    ]
+    return (
+        "\n".join([*head, *_lines(plan.steps, "  "), *(f"  result {i}: {slot}" for i, slot in enumerate(plan.results))])
+        + "\n"
+    )

@@ -1,4 +1,5 @@
 """Turns a plan into what the executor walks: rows, the template of a frame, and where addresses go in it."""
+
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -123,8 +124,16 @@ class Assembler:
                 case LoopCall():
                     state = self.word(0, 0, 0, at.SLICE_FIRST)
                     self.loops.append(state)
-                    self.row(step, at.LOOP_CALL, step.call.code, ARGUMENTS=self.table(step.call.arguments), A=self.cell(step.start),
-                             B=self.cell(step.stop), C=state, E=int(step.nonempty))
+                    self.row(
+                        step,
+                        at.LOOP_CALL,
+                        step.call.code,
+                        ARGUMENTS=self.table(step.call.arguments),
+                        A=self.cell(step.start),
+                        B=self.cell(step.stop),
+                        C=state,
+                        E=int(step.nonempty),
+                    )
                     self.loops.pop()
                 case Loop():
                     self.loop(step)
@@ -153,9 +162,22 @@ class Assembler:
     def copy(self, step: Copy) -> None:
         """The row of a copy."""
         if step.nbytes > COPY_CHUNK:
-            self.row(step, at.PARALLEL, BYTES_COPY, ARGUMENTS=self.table((step.target, step.source)), A=step.nbytes, B=COPY_CHUNK)
+            self.row(
+                step,
+                at.PARALLEL,
+                BYTES_COPY,
+                ARGUMENTS=self.table((step.target, step.source)),
+                A=step.nbytes,
+                B=COPY_CHUNK,
+            )
         elif step.nbytes:
-            self.row(step, _COPIES.get(step.nbytes, at.COPY), A=self.cell(step.target), B=self.cell(step.source), C=step.nbytes)
+            self.row(
+                step,
+                _COPIES.get(step.nbytes, at.COPY),
+                A=self.cell(step.target),
+                B=self.cell(step.source),
+                C=step.nbytes,
+            )
 
     def state(self, position: int) -> int:
         """Puts the start state of a loop that is no kernel at `position`."""
@@ -165,7 +187,9 @@ class Assembler:
     def loop(self, step: Loop) -> None:
         """The rows of a loop; the index is the first word of the loop's state, as the plan left room for."""
         state = self.state(at.HEADER + step.index.offset // 8)
-        begin = self.row(step, at.LOOP_BEGIN, A=self.cell(step.start), B=self.cell(step.stop), C=state, E=int(bool(step.lasts)))
+        begin = self.row(
+            step, at.LOOP_BEGIN, A=self.cell(step.start), B=self.cell(step.stop), C=state, E=int(bool(step.lasts))
+        )
         first = len(self.rows)
         self.loops.append(state)
         self.block(step.bodies[0].steps)
@@ -208,12 +232,23 @@ def assemble(plan: Plan) -> Program:
     for slot, data in plan.constants:
         first = at.HEADER + slot.offset // 8
         padded = np.frombuffer(data + bytes(-len(data) % 8), np.int64)
-        a.words[first:first + len(padded)] = padded.tolist()
+        a.words[first : first + len(padded)] = padded.tolist()
     a.block(plan.steps)
     a.row(None, at.END)
     bindings = a.bindings()
-    pairs = {space: np.array(a.pointers.get((space, 0), []), np.int64).reshape(-1, 2) for space in (Space.FRAME, Space.ARENA)}
+    pairs = {
+        space: np.array(a.pointers.get((space, 0), []), np.int64).reshape(-1, 2) for space in (Space.FRAME, Space.ARENA)
+    }
     rows = np.array(a.rows, np.int64)
     parallel = bool(np.isin(rows[:, at.OP], (at.PARALLEL, at.PARALLEL_DYNAMIC)).any())
-    return Program(rows, tuple(a.steps), tuple(a.codes), np.array(a.words, np.int64), pairs[Space.FRAME], pairs[Space.ARENA],
-                   np.array(bindings, np.int64), parallel, tuple(a.outermost))
+    return Program(
+        rows,
+        tuple(a.steps),
+        tuple(a.codes),
+        np.array(a.words, np.int64),
+        pairs[Space.FRAME],
+        pairs[Space.ARENA],
+        np.array(bindings, np.int64),
+        parallel,
+        tuple(a.outermost),
+    )

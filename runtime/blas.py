@@ -1,4 +1,6 @@
-"""BLAS of the process: its addresses, from SciPy, and the pin that keeps it on one thread while weft's programs run on it."""
+"""BLAS of the process: its addresses, from SciPy, and the pin that keeps it on one thread while weft's programs run
+on it."""
+
 from __future__ import annotations
 
 import ctypes
@@ -18,10 +20,13 @@ from ..ir.plan import BLAS_ROUTINES
 from . import layout, seam
 
 _MODULE = "scipy.linalg.cython_blas"
-_THREAD_FUNCTIONS = [(f"{prefix}openblas_get_num_threads{suffix}", f"{prefix}openblas_set_num_threads{suffix}")
-                     for prefix in ("", "scipy_") for suffix in ("", "64_", "_64")] + [("MKL_Get_Max_Threads", "MKL_Set_Num_Threads")]
-"""How the number of threads is read and set, by the names that the libraries give it; a BLAS with none of them has no threads."""
-
+_THREAD_FUNCTIONS = [
+    (f"{prefix}openblas_get_num_threads{suffix}", f"{prefix}openblas_set_num_threads{suffix}")
+    for prefix in ("", "scipy_")
+    for suffix in ("", "64_", "_64")
+] + [("MKL_Get_Max_Threads", "MKL_Set_Num_Threads")]
+"""How the number of threads is read and set, by the names that the libraries give it; a BLAS with none of them has no
+threads."""
 
 
 def load_blas(table: np.ndarray) -> None:
@@ -39,7 +44,9 @@ def _module() -> ModuleType:
     if scipy is None or not scipy.submodule_search_locations:
         raise WeftError("matrix products need SciPy, whose BLAS they call: install scipy")
     folder = Path(scipy.submodule_search_locations[0]) / "linalg"
-    finder = importlib.machinery.FileFinder(str(folder), (importlib.machinery.ExtensionFileLoader, importlib.machinery.EXTENSION_SUFFIXES))
+    finder = importlib.machinery.FileFinder(
+        str(folder), (importlib.machinery.ExtensionFileLoader, importlib.machinery.EXTENSION_SUFFIXES)
+    )
     found = finder.find_spec("cython_blas")
     spec = found and importlib.util.spec_from_file_location(_MODULE, found.origin)
     if spec is None or spec.loader is None:
@@ -57,8 +64,8 @@ def _pointer(capsule: Any) -> int:
 
 
 class Pin:
-    """Keeps BLAS on one thread from the first program that enters to the last that leaves: weft's own threads share its work out, and
-    two pools of threads in turn would fight for the processors."""
+    """Keeps BLAS on one thread from the first program that enters to the last that leaves: weft's own threads share
+    its work out, and two pools of threads in turn would fight for the processors."""
 
     def __init__(self) -> None:
         library = ctypes.CDLL(_module().__file__)

@@ -1,17 +1,17 @@
-"""Routines of the runtime, in the low-level language: panels of matrix products through BLAS, copies of strided views, zeros.
+"""Routines of the runtime, in the low-level language: panels of matrix products through BLAS, copies of strided
+views, zeros.
 
-They are kernels like any other. The last argument of a product or copy is a block of numbers, written by `backends/library.py`. Matrices
-are row-major here; BLAS sees their transposes, so that the operands change places.
+They are kernels like any other. The last argument of a product or copy is a block of numbers, written by
+`backends/library.py`. Matrices are row-major here; BLAS sees their transposes, so that the operands change places.
 """
+
 from __future__ import annotations
 
-from .layout import BLAS, PROCESS
+from . import layout as at
 from .memory import call, load, load8, load16, load32, local, store, store8, store16, store32
 
 ONE_F32, ONE_F64 = 0x3F800000, 0x3FF0000000000000
 NORMAL, TRANSPOSED = 0x4E, 0x54
-
-
 
 
 def gemm(start, stop, buffers):
@@ -22,7 +22,7 @@ def gemm(start, stop, buffers):
     size = load(numbers, 16)
     by_columns = load(numbers, 14)
     side = load(numbers, 3) if by_columns else load(numbers, 2)
-    routine = load(load(load(buffers, 0), PROCESS), BLAS + load(numbers, 0))
+    routine = load(load(load(buffers, 0), at.PROCESS), at.BLAS + load(numbers, 0))
     small = local(8)
     reals = local(2)
     store8(small, TRANSPOSED if load(numbers, 7) else NORMAL)
@@ -48,7 +48,22 @@ def gemm(start, stop, buffers):
         else:
             a += first * load(numbers, 17)
             c += first * item * load(numbers, 3)
-        call(routine, small, small + 8, small + 16, small + 24, small + 32, reals, b, small + 40, a, small + 48, reals + 8, c, small + 56)
+        call(
+            routine,
+            small,
+            small + 8,
+            small + 16,
+            small + 24,
+            small + 32,
+            reals,
+            b,
+            small + 40,
+            a,
+            small + 48,
+            reals + 8,
+            c,
+            small + 56,
+        )
     return 0
 
 
@@ -61,7 +76,7 @@ def gemv(start, stop, buffers):
     transposed = load(numbers, 4)
     panels = load(numbers, 12)
     size = load(numbers, 13)
-    routine = load(load(load(buffers, 0), PROCESS), BLAS + load(numbers, 0))
+    routine = load(load(load(buffers, 0), at.PROCESS), at.BLAS + load(numbers, 0))
     small = local(6)
     reals = local(2)
     store8(small, TRANSPOSED if transposed else NORMAL)
@@ -79,7 +94,20 @@ def gemv(start, stop, buffers):
         matrix = load(buffers, 1) + load(numbers, 7) + batch * load(numbers, 9) + first * load(numbers, 14)
         vector = load(buffers, 2) + load(numbers, 8) + batch * load(numbers, 10)
         result = load(buffers, 3) + batch * load(numbers, 11) + first * item
-        call(routine, small, small + 8, small + 16, reals, matrix, small + 24, vector, small + 32, reals + 8, result, small + 40)
+        call(
+            routine,
+            small,
+            small + 8,
+            small + 16,
+            reals,
+            matrix,
+            small + 24,
+            vector,
+            small + 32,
+            reals + 8,
+            result,
+            small + 40,
+        )
     return 0
 
 

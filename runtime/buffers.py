@@ -1,4 +1,6 @@
-"""Memory while a plan is made: buffers with lifetimes, and their places in the arena. The planner decides who shares a buffer."""
+"""Memory while a plan is made: buffers with lifetimes, and their places in the arena. The planner decides who shares
+a buffer."""
+
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -13,8 +15,8 @@ ALIGNMENT = 64
 
 @dataclass(eq=False, slots=True)
 class Buffer:
-    """A piece of memory that holds one value at a time. `first` and `last` are the times of its first and last use; `offset` is found
-    when all of them are known (frame words at once)."""
+    """A piece of memory that holds one value at a time. `first` and `last` are the times of its first and last use;
+    `offset` is found when all of them are known (frame words at once)."""
 
     space: Space
     number: int
@@ -24,7 +26,8 @@ class Buffer:
     last: int = -1
 
     def slot(self, value: str) -> Any:
-        """The buffer with the name of the value it holds: a `Pending`, which stands for a Slot in steps until it can be `placed`."""
+        """The buffer with the name of the value it holds: a `Pending`, which stands for a Slot in steps until it can
+        be `placed`."""
         return Pending(self, value)
 
 
@@ -54,7 +57,7 @@ def place_in_arena(buffers: Sequence[Buffer]) -> int:
 
     Goes through time, puts each buffer into the smallest free gap that holds it, and grows the arena when none does.
     """
-    free: list[tuple[int, int]] = []          # disjoint (start, end) gaps in order
+    free: list[tuple[int, int]] = []  # disjoint (start, end) gaps in order
     size = 0
     starts = sorted((b for b in buffers if b.nbytes), key=lambda b: (b.first, -b.nbytes))
     ends = sorted(starts, key=lambda b: b.last)

@@ -1,8 +1,10 @@
 """An independent check of a plan: walks its steps and knows, byte range by byte range, which value stands there.
 
-A read must find the value that it names, whole; so no two live values overlap, nothing is overwritten before its last reader, and nothing
-is read before it is written. Loops are walked twice: what the second iteration reads, the first must have left.
+A read must find the value that it names, whole; so no two live values overlap, nothing is overwritten before its last
+reader, and nothing is read before it is written. Loops are walked twice: what the second iteration reads, the first
+must have left.
 """
+
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
@@ -40,7 +42,11 @@ class Memory:
     def read(self, slot: Slot, step: object) -> None:
         """`slot.value` is read."""
         if slot.nbytes and slot.value not in self.held.get(self.place(slot, step), ()):
-            there = {p: n for p, n in self.held.items() if p[:2] == (slot.space, slot.number) and p[2] < slot.offset + slot.nbytes and slot.offset < p[3]}
+            there = {
+                p: n
+                for p, n in self.held.items()
+                if p[:2] == (slot.space, slot.number) and p[2] < slot.offset + slot.nbytes and slot.offset < p[3]
+            }
             raise VerifyError(f"the plan reads {slot}, where {there or 'nothing'} stands, in: {step}")
 
     def holds(self, slot: Slot, value: str) -> bool:
@@ -49,7 +55,9 @@ class Memory:
 
     def keep_common(self, other: Memory) -> None:
         """Only what stands in both memories is left."""
-        self.held = {place: common for place, names in self.held.items() if (common := names & other.held.get(place, set()))}
+        self.held = {
+            place: common for place, names in self.held.items() if (common := names & other.held.get(place, set()))
+        }
 
     def rename(self, slot: Slot, names: Iterable[str]) -> None:
         """What stands in `slot` is also called by other names."""
@@ -110,7 +118,11 @@ def _call(memory: Memory, call: Call) -> None:
             memory.read(slot, call)
             continue
         for other, (place, their) in enumerate(zip(places, call.modes, strict=True)):
-            if other != k and _overlap(place, places[k]) and not (mode == "w" and their == "r" and (k, other) in call.may_share):
+            if (
+                other != k
+                and _overlap(place, places[k])
+                and not (mode == "w" and their == "r" and (k, other) in call.may_share)
+            ):
                 raise VerifyError(f"arguments {k} and {other} overlap in: {call}")
     if isinstance(call.extent, Slot):
         memory.read(call.extent, call)

@@ -1,4 +1,6 @@
-"""A program that can be called: a plan, its machine code, and frames for its calls; and the interpreter behind the same interface."""
+"""A program that can be called: a plan, its machine code, and frames for its calls; and the interpreter behind the
+same interface."""
+
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
@@ -34,15 +36,18 @@ Resolve = Callable[[Sequence[Any]], Sequence[int]]
 
 def compiled_from(source_of: Callable[[Any], str]) -> Resolve:
     """Compiles kernels from the sources that `source_of` gives, through the code cache."""
-    return lambda kernels: [code.address for code in code_cache().kernels([source_of(k) for k in kernels])] if kernels else []
+    return lambda kernels: (
+        [code.address for code in code_cache().kernels([source_of(k) for k in kernels])] if kernels else []
+    )
 
 
 class Executable:
     """A compiled program.
 
-    Calling the object checks the arrays and returns all results. `run(inputs, progress=None)` is the fast way in: `inputs` is a tuple
-    or list with an ndarray (contiguous, of the declared type; not checked) or, for f64[] and i64[] params, a Python float or int for
-    each param; it returns new arrays for the results that are not written into a param.
+    Calling the object checks the arrays and returns all results. `run(inputs, progress=None)` is the fast way in:
+    `inputs` is a tuple or list with an ndarray (contiguous, of the declared type; not checked) or, for f64[] and
+    i64[] params, a Python float or int for each param; it returns new arrays for the results that are not written
+    into a param.
     """
 
     def __init__(self, graph: Graph, calls: KernelCalls, resolve: Resolve, verify: bool = False) -> None:
@@ -63,7 +68,9 @@ class Executable:
         """The program's rows with the addresses of the kernels in them."""
         kernels = [c for c in self.program.codes if not isinstance(c, Routine)]
         found = iter(resolve(kernels))
-        addresses = [self._native.address(c.name) if isinstance(c, Routine) else next(found) for c in self.program.codes]
+        addresses = [
+            self._native.address(c.name) if isinstance(c, Routine) else next(found) for c in self.program.codes
+        ]
         rows = self.program.rows.copy()
         calling = rows[:, at.KERNEL] >= 0
         rows[calling, at.KERNEL] = np.array([*addresses, 0], np.int64)[rows[calling, at.KERNEL]]
@@ -72,7 +79,13 @@ class Executable:
     def _fast_run(self) -> Run:
         """`run` itself, as a closure: looking things up on the object would cost a third of a small program's call."""
         shapes, dtypes = [t.shape for t in self.plan.outputs], [t.dtype.numpy for t in self.plan.outputs]
-        begin, take, give, new_frame, go_on = self._native.begin, self._free.pop, self._free.append, self._new_frame, self._go_on
+        begin, take, give, new_frame, go_on = (
+            self._native.begin,
+            self._free.pop,
+            self._free.append,
+            self._new_frame,
+            self._go_on,
+        )
 
         def run(inputs: Sequence[Any], progress: Progress | None = None) -> list[np.ndarray]:
             outputs = [*map(empty, shapes, dtypes)]
@@ -114,7 +127,10 @@ class Executable:
         if len(arrays) != len(self.plan.inputs):
             raise WeftError(f"{self.graph.name} takes {len(self.plan.inputs)} arrays, got {len(arrays)}")
         written = set(self.graph.notes.get("writes", {}).values())
-        return [_checked(f"argument {i} of {self.graph.name}", a, t, i in written) for i, (a, t) in enumerate(zip(arrays, self.plan.inputs, strict=True))]
+        return [
+            _checked(f"argument {i} of {self.graph.name}", a, t, i in written)
+            for i, (a, t) in enumerate(zip(arrays, self.plan.inputs, strict=True))
+        ]
 
     def _new_frame(self) -> Frame:
         frame = Frame(self.program, self._rows, self.plan.arena_bytes, self._native.table)
@@ -123,7 +139,8 @@ class Executable:
         return frame
 
     def profile(self) -> list[tuple[Step, int, int]]:
-        """Times every step from now on. What was measured so far: (step, how often it ran, nanoseconds), in order of the program.
+        """Times every step from now on. What was measured so far: (step, how often it ran, nanoseconds), in order of
+        the program.
 
         A loop's own entry is its bookkeeping; the steps of its body have entries of their own.
         """
@@ -134,7 +151,8 @@ class Executable:
         return [(step, count, nanoseconds) for step, (count, nanoseconds) in rows if step is not None and count]
 
     def _go_on(self, frame: Frame, code: int, progress: Progress | None) -> None:
-        """After a call that did not finish at once. Between two slices of a loop Python looks at signals, and at progress."""
+        """After a call that did not finish at once. Between two slices of a loop Python looks at signals, and at
+        progress."""
         while code == at.PAUSED:
             if progress is not None:
                 self._tell(frame, progress)
@@ -172,7 +190,8 @@ class Executable:
 
 
 class InterpretedExecutable:
-    """The same interface over the reference interpreter: the oracle of tests, and what runs where nothing can be compiled."""
+    """The same interface over the reference interpreter: the oracle of tests, and what runs where nothing can be
+    compiled."""
 
     def __init__(self, graph: Graph) -> None:
         self.graph = graph

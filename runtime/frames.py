@@ -1,4 +1,5 @@
 """Frames: the memory of one call of a program. They are made from a template, kept, and used again by later calls."""
+
 from __future__ import annotations
 
 import ctypes
@@ -32,4 +33,4 @@ def aligned(nbytes: int) -> np.ndarray:
     """Uninitialised bytes that start on a cache line."""
     memory = np.empty(nbytes + ALIGNMENT, np.uint8)
     skip = -memory.ctypes.data % ALIGNMENT
-    return memory[skip:skip + nbytes]
+    return memory[skip : skip + nbytes]

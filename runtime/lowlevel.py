@@ -1,12 +1,15 @@
 """Translates a tiny subset of Python (64-bit integers and raw memory, nothing else) to LLVM text.
 
-The executor, the thread pool and the BLAS panels are written in it: they are readable, run as plain Python in tests (`memory.py` gives
-the words their plain meaning), and cost milliseconds to compile where a general front end costs most of a second.
+The executor, the thread pool and the BLAS panels are written in it: they are readable, run as plain Python in tests
+(`memory.py` gives the words their plain meaning), and cost milliseconds to compile where a general front end costs
+most of a second.
 
-The language: functions of integers; assignment, `if`, `while`, `for i in range(...)`, `break`, `continue`, `return`; `+ - * // % & | ^
-<< >>`, comparisons, `and or not`, `a if c else b`; calls of functions translated in the same run and of the words in `WORDS`. Names
-that are not local are integer constants of the function's module. `//` and `%` are for operands that are not negative.
+The language: functions of integers; assignment, `if`, `while`, `for i in range(...)`, `break`, `continue`, `return`;
+`+ - * // % & | ^ << >>`, comparisons, `and or not`, `a if c else b`; calls of functions translated in the same run
+and of the words in `WORDS`. Names that are not local are integer constants of the function's module. `//` and `%` are
+for operands that are not negative.
 """
+
 from __future__ import annotations
 
 import ast
@@ -19,11 +22,25 @@ from typing import Any
 
 from ..ir.errors import CompileError
 
-_BINARY = {ast.Add: "add", ast.Sub: "sub", ast.Mult: "mul", ast.FloorDiv: "sdiv", ast.Mod: "srem", ast.BitAnd: "and", ast.BitOr: "or",
-           ast.BitXor: "xor", ast.LShift: "shl", ast.RShift: "ashr"}
+_BINARY = {
+    ast.Add: "add",
+    ast.Sub: "sub",
+    ast.Mult: "mul",
+    ast.FloorDiv: "sdiv",
+    ast.Mod: "srem",
+    ast.BitAnd: "and",
+    ast.BitOr: "or",
+    ast.BitXor: "xor",
+    ast.LShift: "shl",
+    ast.RShift: "ashr",
+}
 _COMPARE = {ast.Eq: "eq", ast.NotEq: "ne", ast.Lt: "slt", ast.LtE: "sle", ast.Gt: "sgt", ast.GtE: "sge"}
-_PAUSE = {"x86_64": "call void @llvm.x86.sse2.pause()", "AMD64": "call void @llvm.x86.sse2.pause()",
-          "aarch64": "call void @llvm.aarch64.hint(i32 1)", "arm64": "call void @llvm.aarch64.hint(i32 1)"}
+_PAUSE = {
+    "x86_64": "call void @llvm.x86.sse2.pause()",
+    "AMD64": "call void @llvm.x86.sse2.pause()",
+    "aarch64": "call void @llvm.aarch64.hint(i32 1)",
+    "arm64": "call void @llvm.aarch64.hint(i32 1)",
+}
 
 
 def _pointer(t: Translation, address: str, index: str) -> str:
@@ -45,6 +62,7 @@ def _narrow_load(bits: int) -> Callable[..., str]:
     def emit(t: Translation, address: str) -> str:
         pointer = t.let(f"inttoptr i64 {address} to ptr")
         return t.let(f"zext i{bits} {t.let(f'load i{bits}, ptr {pointer}, align {bits // 8}')} to i64")
+
     return emit
 
 
@@ -53,6 +71,7 @@ def _narrow_store(bits: int) -> Callable[..., str]:
         pointer, narrow = t.let(f"inttoptr i64 {address} to ptr"), t.let(f"trunc i64 {value} to i{bits}")
         t.say(f"store i{bits} {narrow}, ptr {pointer}, align {bits // 8}")
         return "0"
+
     return emit
 
 
@@ -93,13 +112,25 @@ def _greatest(t: Translation, x: str, y: str) -> str:
 
 
 WORDS: dict[str, Callable[..., str]] = {
-    "load": _load, "store": _store,
-    "load8": _narrow_load(8), "load16": _narrow_load(16), "load32": _narrow_load(32),
-    "store8": _narrow_store(8), "store16": _narrow_store(16), "store32": _narrow_store(32),
-    "atomic_load": _atomic_load, "atomic_store": _atomic_store, "atomic_add": _atomic_add, "exchange_if": _exchange_if,
-    "call": _call, "pause": _pause, "min": _least, "max": _greatest,
+    "load": _load,
+    "store": _store,
+    "load8": _narrow_load(8),
+    "load16": _narrow_load(16),
+    "load32": _narrow_load(32),
+    "store8": _narrow_store(8),
+    "store16": _narrow_store(16),
+    "store32": _narrow_store(32),
+    "atomic_load": _atomic_load,
+    "atomic_store": _atomic_store,
+    "atomic_add": _atomic_add,
+    "exchange_if": _exchange_if,
+    "call": _call,
+    "pause": _pause,
+    "min": _least,
+    "max": _greatest,
 }
-"""The words with a machine meaning; `memory.py` documents each and gives the plain one. `local(n)` is a word too: see `Translation`."""
+"""The words with a machine meaning; `memory.py` documents each and gives the plain one. `local(n)` is a word too: see
+`Translation`."""
 
 
 class Translation:
@@ -181,7 +212,9 @@ class Translation:
                 self.branch(test, body, orelse)
             case ast.While(test=test, body=body, orelse=[]):
                 self.loop(test, body)
-            case ast.For(target=ast.Name(id=name), iter=ast.Call(func=ast.Name(id="range"), args=args), body=body, orelse=[]):
+            case ast.For(
+                target=ast.Name(id=name), iter=ast.Call(func=ast.Name(id="range"), args=args), body=body, orelse=[]
+            ):
                 self.count_up(name, args, body)
             case ast.Break() | ast.Continue():
                 self.say(f"br label %{self.loops[-1][isinstance(s, ast.Break)]}")
@@ -225,7 +258,9 @@ class Translation:
 
     def count_up(self, name: str, args: Sequence[ast.expr], body: Sequence[ast.stmt]) -> None:
         """`for name in range(...)` with a positive step."""
-        first, last, step = (["0", *map(self.value, args), "1"] if len(args) == 1 else [*map(self.value, args), "1"])[:3]
+        first, last, step = (["0", *map(self.value, args), "1"] if len(args) == 1 else [*map(self.value, args), "1"])[
+            :3
+        ]
         head, inside, onward, end = self.fresh("head"), self.fresh("body"), self.fresh("next"), self.fresh("end")
         counter = self.cell(self.fresh(f"{name}."))
         self.say(f"store i64 {first}, ptr {counter}")
@@ -271,7 +306,13 @@ class Translation:
             case ast.Constant(value=int(number)):
                 return str(int(number))
             case ast.Name(id=name):
-                return self.let(f"load i64, ptr {self.cells[name]}") if name in self.cells else self.constant(e)
+                return (
+                    self.let(f"load i64, ptr {self.cells[name]}")
+                    if name in self.cells
+                    else self.number(e, self.function.__globals__.get(name))
+                )
+            case ast.Attribute(value=ast.Name(id=module), attr=name):
+                return self.number(e, getattr(self.function.__globals__.get(module), name, None))
             case ast.BinOp(left=left, op=op, right=right):
                 x, y = self.value(left), self.value(right)
                 return self.let(f"{_BINARY[type(op)]} i64 {x}, {y}")
@@ -289,7 +330,12 @@ class Translation:
                 raise self.fail(e, f"{type(e).__name__} is not part of the language")
 
     def choice(self, test: ast.expr, body: ast.expr, orelse: ast.expr) -> str:
-        then, other, end, cell = self.fresh("then"), self.fresh("else"), self.fresh("end"), self.cell(self.fresh("choice."))
+        then, other, end, cell = (
+            self.fresh("then"),
+            self.fresh("else"),
+            self.fresh("end"),
+            self.cell(self.fresh("choice.")),
+        )
         self.condition(test, then, other)
         for label, e in ((then, body), (other, orelse)):
             self.mark(label)
@@ -298,10 +344,10 @@ class Translation:
         self.mark(end)
         return self.let(f"load i64, ptr {cell}")
 
-    def constant(self, e: ast.Name) -> str:
-        found = self.function.__globals__.get(e.id)
+    def number(self, e: ast.expr, found: Any) -> str:
+        """A constant of the function's module, or of a module that it imports."""
         if not isinstance(found, int):
-            raise self.fail(e, f"{e.id} is neither a variable nor an integer constant")
+            raise self.fail(e, f"{ast.unparse(e)} is neither a variable nor an integer constant")
         return str(int(found))
 
     def invoke(self, e: ast.Call, name: str, args: Sequence[ast.expr]) -> str:
@@ -318,9 +364,15 @@ class Translation:
 
 
 def translate(exported: Iterable[Any], internal: Iterable[Any] = ()) -> str:
-    """LLVM text of the `exported` functions, which may call each other and the `internal` ones; all take and return integers."""
+    """LLVM text of the `exported` functions, which may call each other and the `internal` ones; all take and return
+    integers."""
     exported = list(exported)
     names = {f.__name__: f for f in [*exported, *internal]}
-    declarations = sorted({f"declare {p.removeprefix('call ').replace('i32 1', 'i32')}\n" for p in _PAUSE.values()
-                           if p == _PAUSE.get(platform.machine())})
+    declarations = sorted(
+        {
+            f"declare {p.removeprefix('call ').replace('i32 1', 'i32')}\n"
+            for p in _PAUSE.values()
+            if p == _PAUSE.get(platform.machine())
+        }
+    )
     return "".join([*declarations, *(Translation(f, names).text(f in exported) for f in names.values())])

@@ -1,7 +1,9 @@
-"""The words of the low-level language (`lowlevel.py`) as plain Python on this process's memory: for tests, and for Python's side.
+"""The words of the low-level language (`lowlevel.py`) as plain Python on this process's memory: for tests, and for
+Python's side.
 
 Addresses are integers. None of it is atomic here: run plainly, the language is for one thread.
 """
+
 from __future__ import annotations
 
 import ctypes

@@ -1,7 +1,9 @@
-"""The runtime's own machine code: compiled once from the low-level language, cached as an object, loaded once a process.
+"""The runtime's own machine code: compiled once from the low-level language, cached as an object, loaded once a
+process.
 
 Also the process table: the addresses and facts of this process that native code needs.
 """
+
 from __future__ import annotations
 
 import ctypes
@@ -21,12 +23,34 @@ from .blas import load_blas
 from .cache import code_cache
 
 EXPORTED: tuple[Callable[..., int], ...] = (
-    executor_native.begin, executor_native.proceed, executor_native.copy_bytes, threads_native.work, threads_native.wake,
-    threads_native.run_parallel, blas_native.gemm, blas_native.gemv, blas_native.copy_view, blas_native.fill_zero)
+    executor_native.begin,
+    executor_native.proceed,
+    executor_native.copy_bytes,
+    threads_native.work,
+    threads_native.wake,
+    threads_native.run_parallel,
+    blas_native.gemm,
+    blas_native.gemv,
+    blas_native.copy_view,
+    blas_native.fill_zero,
+)
 INTERNAL: tuple[Callable[..., int], ...] = (
-    executor_native.clock, executor_native.items, executor_native.bind, executor_native.integer, executor_native.charge,
-    executor_native.is_due, executor_native.look, executor_native.tick, executor_native.loop_call, threads_native.claim_and_run,
-    threads_native.has_chunks, threads_native.sleep, threads_native.rest, threads_native.run_alone, blas_native.copy_row)
+    executor_native.clock,
+    executor_native.items,
+    executor_native.bind,
+    executor_native.integer,
+    executor_native.charge,
+    executor_native.is_due,
+    executor_native.look,
+    executor_native.tick,
+    executor_native.loop_call,
+    threads_native.claim_and_run,
+    threads_native.has_chunks,
+    threads_native.sleep,
+    threads_native.rest,
+    threads_native.run_alone,
+    blas_native.copy_row,
+)
 
 
 def _sources() -> str:
@@ -83,7 +107,9 @@ def process_table() -> np.ndarray:
     table[layout.INT_LAYOUT] = layout.INT_TAGGED_SIZE if sys.version_info >= (3, 12) else layout.INT_SIGNED_SIZE
     probe = np.zeros(3)
     if ctypes.c_int64.from_address(id(probe) + 16).value != probe.ctypes.data:
-        raise WeftError("weft's executor does not know how this Python lays out arrays (a debug or free-threaded build?)")
+        raise WeftError(
+            "weft's executor does not know how this Python lays out arrays (a debug or free-threaded build?)"
+        )
     return table
 
 

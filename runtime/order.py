@@ -1,4 +1,6 @@
-"""The order in which a region's nodes run: the given one, but for readers of memory that another node overwrites, which come first."""
+"""The order in which a region's nodes run: the given one, but for readers of memory that another node overwrites,
+which come first."""
+
 from __future__ import annotations
 
 import heapq
@@ -11,7 +13,8 @@ Overwrites = Iterable[tuple[Node, Value]]
 
 
 def readers_first(graph: Graph, find: Callable[[Value], Value], overwrites: Overwrites) -> tuple[Node, ...]:
-    """The nodes in an order in which, wherever dependences allow, whoever reads a value comes before the node that overwrites it."""
+    """The nodes in an order in which, wherever dependences allow, whoever reads a value comes before the node that
+    overwrites it."""
     number = {node: k for k, node in enumerate(graph.nodes)}
     producer = {v: node for node in graph.nodes for v in node.outputs}
     before = [{number[producer[v]] for v in node.inputs if v in producer} for node in graph.nodes]

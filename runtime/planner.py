@@ -1,4 +1,5 @@
-"""Makes the plan of a fused graph: in which order things run, who lives in whose memory, and which copies are left (`regions.py`)."""
+"""Makes the plan of a fused graph: in which order things run, where results live, and which copies are left."""
+
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,7 +25,7 @@ ALTERNATE_NODES = 200
 
 
 def plan_program(graph: Graph, calls: KernelCalls) -> Plan:
-    """The plan of a fused graph whose nodes have the kernel calls `calls`; `graph.notes["writes"]` says which params are written."""
+    """The plan of a fused graph with kernel calls; `graph.notes["writes"]` says which params are written."""
     memory = Memory(calls)
     writes: Mapping[int, int] = graph.notes.get("writes", {})
     inputs = [Buffer(Space.INPUT, i, p.type.nbytes) for i, p in enumerate(graph.params)]
@@ -37,8 +38,17 @@ def plan_program(graph: Graph, calls: KernelCalls) -> Plan:
     params = tuple(b.slot(region.label(p)) for b, p in zip(inputs, graph.params, strict=True))
     results = [t.slot(region.label(r)) for t, r in zip(targets, graph.results, strict=True)]
     constants = [(b.slot(constant_name(b)).placed(), data) for data, b in memory.constants.items()]
-    return Plan(graph.name, tuple(p.type for p in graph.params), tuple(graph.results[j].type for j in new),
-                placed(params), placed(tuple(results)), tuple(constants), 8 * memory.words, arena, placed(tuple(steps)))
+    return Plan(
+        graph.name,
+        tuple(p.type for p in graph.params),
+        tuple(graph.results[j].type for j in new),
+        placed(params),
+        placed(tuple(results)),
+        tuple(constants),
+        8 * memory.words,
+        arena,
+        placed(tuple(steps)),
+    )
 
 
 def placed(record: Any) -> Any:
@@ -48,7 +58,8 @@ def placed(record: Any) -> Any:
     if isinstance(record, tuple):
         return tuple(map(placed, record))
     if is_dataclass(record) and type(record).__module__ == Plan.__module__:
-        return replace(record, **{f.name: placed(getattr(record, f.name)) for f in fields(record) if f.name not in ("node", "code")})
+        inside = [f.name for f in fields(record) if f.name not in ("node", "code")]
+        return replace(record, **{name: placed(getattr(record, name)) for name in inside})
     return record
 
 
@@ -59,8 +70,13 @@ class Lowering(Region):
         """The steps that leave every result in its target."""
         for i, node in enumerate(self.nodes):
             self.lower(i, node)
-        self.move_all([Move(self.slot(r), t, "a result cannot be computed in the memory where it must end")
-                       for r, t in zip(self.graph.results, self.targets, strict=True)], None)
+        self.move_all(
+            [
+                Move(self.slot(r), t, "a result cannot be computed in the memory where it must end")
+                for r, t in zip(self.graph.results, self.targets, strict=True)
+            ],
+            None,
+        )
         return self.steps
 
     def lower(self, i: int, node: Node) -> None:
@@ -80,7 +96,9 @@ class Lowering(Region):
         elif node.output not in self.aliases:
             raise VerifyError(f"there is no code for {node.op.name}")
 
-    def place_outputs(self, i: int, node: Node, rules: Mapping[int, tuple[frozenset[int], Sequence[int]]]) -> list[Buffer]:
+    def place_outputs(
+        self, i: int, node: Node, rules: Mapping[int, tuple[frozenset[int], Sequence[int]]]
+    ) -> list[Buffer]:
         """A buffer for each output of node `i`; `rules` has (allowed, preferred) input numbers by output number."""
         buffers: list[Buffer] = []
         for j, output in enumerate(node.outputs):
@@ -92,19 +110,25 @@ class Lowering(Region):
         for output, buffer in zip(node.outputs, buffers, strict=True):
             self.settle(output, buffer)
 
-    # Kernels -------------------------------------------------------------------------------------------------------------------
+    # Kernels
 
     def prepare(self, i: int, node: Node) -> list[Buffer]:
-        """Buffers for the outputs of a node with kernels; outputs that must share an input's memory hold the input afterwards."""
+        """Buffers for the outputs of a node with kernels; those that must be an input's memory hold the input then."""
         calls = self.memory.calls[node]
         buffers = self.place_outputs(i, node, {j: self.sharing(node, calls, o) for j, o in enumerate(node.outputs)})
         reason = f"{node.op.name} changes a part of a value that is still needed"
-        self.move_all([Move(self.slot(value), buffers[node.outputs.index(output)], reason)
-                       for call in calls for output, value in must_share(call)], node)
+        self.move_all(
+            [
+                Move(self.slot(value), buffers[node.outputs.index(output)], reason)
+                for call in calls
+                for output, value in must_share(call)
+            ],
+            node,
+        )
         return buffers
 
     def sharing(self, node: Node, calls: Sequence[KernelCall], output: Value) -> tuple[frozenset[int], list[int]]:
-        """The input numbers that may be read while `output` is written, and those of them whose memory it could take."""
+        """The inputs that may be read while `output` is written, and those of them whose memory it could take."""
         roots = [self.find(v) for v in node.inputs]
         allowed, writers = set(range(len(roots))), [n for n, call in enumerate(calls) if output in call.arguments]
         shared = [value for call in calls for o, value in must_share(call) if o is output]
@@ -142,7 +166,9 @@ class Lowering(Region):
     def call(self, node: Node, call: KernelCall, buffers: Sequence[Buffer], private: dict[Value, Buffer]) -> Call:
         """One kernel call; `private` holds values that pass between the calls of one node."""
         slots, modes = [], []
-        shared = {k: node.outputs.index(output) for (_, k), (output, _) in zip(call.shared, must_share(call), strict=True)}
+        shared = {
+            k: node.outputs.index(output) for (_, k), (output, _) in zip(call.shared, must_share(call), strict=True)
+        }
         for position, argument in enumerate(call.arguments):
             if isinstance(argument, TensorType):
                 slots.append(self.fresh(argument.nbytes).slot("%scratch"))
@@ -165,9 +191,11 @@ class Lowering(Region):
                 buffer = private.setdefault(argument, private.get(argument) or self.fresh(argument.type.nbytes))
                 slots.append(buffer.slot(f"%part{list(private).index(argument)}"))
         extent = call.extent if isinstance(call.extent, int) else self.slot(call.extent)
-        return Call(call.kernel, tuple(slots), "".join(modes), extent, call.chunk, (*call.in_place, *call.shared), node=node)
+        return Call(
+            call.kernel, tuple(slots), "".join(modes), extent, call.chunk, (*call.in_place, *call.shared), node=node
+        )
 
-    # Control -------------------------------------------------------------------------------------------------------------------
+    # Control
 
     def labels(self, params: Sequence[Value], values: Sequence[Value]) -> dict[Value, str]:
         """Params of a region with the names of the values that they are outside."""
@@ -178,8 +206,9 @@ class Lowering(Region):
         positions = range(first, first + carried)
         # Other carried start values may stand in a carried buffer: all are moved at once, before the loop begins.
         buffers = self.place_outputs(i, node, {j: (frozenset(positions), (first + j,)) for j in range(carried)})
-        self.move_all([Move(self.slot(node.inputs[k]), buffer, "the start value of a carried value is still needed, or stands elsewhere")
-                       for k, buffer in zip(positions, buffers, strict=False)], node)
+        reason = "the start value of a carried value is still needed, or stands elsewhere"
+        starts = [self.slot(node.inputs[k]) for k in positions]
+        self.move_all([Move(start, b, reason) for start, b in zip(starts, buffers, strict=False)], node)
         return buffers
 
     def starts(self, values: Sequence[Value], buffers: Sequence[Buffer]) -> tuple[Any, ...]:
@@ -191,38 +220,48 @@ class Lowering(Region):
         carried = node.attrs["carried"]
         buffers = self.carry_in(i, node, 2, carried)
         start, stop, index = self.slot(node.inputs[0]), self.slot(node.inputs[1]), self.memory.index()
-        self.memory.enter_loop([start.buffer, stop.buffer, *map(self.at, node.inputs[2 + carried:]), *buffers])
+        self.memory.enter_loop([start.buffer, stop.buffer, *map(self.at, node.inputs[2 + carried :]), *buffers])
         inner = self.iteration(node, index, buffers, buffers)
-        others = [self.fresh(b.nbytes) if inner.must_alternate(k) else b for k, b in enumerate(buffers[:carried])] + buffers[carried:]
+        others = [self.fresh(b.nbytes) if k < carried and inner.must_alternate(k) else b for k, b in enumerate(buffers)]
         if others == buffers:
             regions = [inner]
         else:
             regions = [self.iteration(node, index, buffers, others), self.iteration(node, index, others, buffers)]
             self.memory.tick(others)
-        bodies = tuple(self.body(region, region.graph.params[1:1 + carried]) for region in regions)
+        bodies = tuple(self.body(region, region.graph.params[1 : 1 + carried]) for region in regions)
         self.memory.leave_loop([*buffers, *others])
         self.settle_outputs(node, buffers)
-        names = [regions[-1].label(p) for p in node.regions[0].params[1:1 + carried]]
-        odd = tuple(Copy(o.slot(name), b.slot(name), "brings a value home after an odd number of iterations", node)
-                    for name, o, b in zip(names, others, buffers, strict=False) if o is not b)
+        names = [regions[-1].label(p) for p in node.regions[0].params[1 : 1 + carried]]
+        odd = tuple(
+            Copy(o.slot(name), b.slot(name), "brings a value home after an odd number of iterations", node)
+            for name, o, b in zip(names, others, buffers, strict=False)
+            if o is not b
+        )
         results = tuple(map(self.slot, node.outputs))
-        lasts = tuple(Last(slot, tuple(region.label(region.graph.results[k]) for region in regions))
-                      for k, slot in enumerate(results) if k >= carried)
+        lasts = tuple(
+            Last(slot, tuple(region.label(region.graph.results[k]) for region in regions))
+            for k, slot in enumerate(results)
+            if k >= carried
+        )
         starts = self.starts(node.inputs[2:], buffers[:carried])
-        self.steps.append(Loop(index.slot(inner.label(node.regions[0].params[0])), start, stop, starts, bodies, odd, results[:carried], lasts, node))
+        counter = index.slot(inner.label(node.regions[0].params[0]))
+        self.steps.append(Loop(counter, start, stop, starts, bodies, odd, results[:carried], lasts, node))
 
     def iteration(self, node: Node, index: Buffer, sources: Sequence[Buffer], targets: Sequence[Buffer]) -> Lowering:
-        """The region of one iteration of a loop, which reads carried values in `sources` and leaves the next ones in `targets`."""
+        """The region of one iteration, which reads carried values in `sources` and leaves the next in `targets`."""
         carried, body = node.attrs["carried"], node.regions[0]
-        invariants = node.inputs[2 + carried:]
-        labels = self.labels(body.params[1 + carried:], invariants) | {body.params[0]: f"%{self.memory.loop_name(index)}"}
+        invariants = node.inputs[2 + carried :]
+        labels = self.labels(body.params[1 + carried :], invariants)
+        labels[body.params[0]] = f"%{self.memory.loop_name(index)}"
         return Lowering(self.memory, body, [index, *sources[:carried], *map(self.at, invariants)], targets, labels)
 
     def must_alternate(self, k: int) -> bool:
-        """Whether carried value `k` of this loop body is large and computed by kernels that cannot write into its own memory."""
+        """Whether carried value `k` is large and computed by kernels that cannot write into its own memory."""
         result, target = self.find(self.graph.results[k]), self.targets[k]
         i = self.defined.get(result)
-        if target.nbytes < ALTERNATE_BYTES or len(self.nodes) > ALTERNATE_NODES or i is None or self.want[result] is not target:
+        if target.nbytes < ALTERNATE_BYTES or len(self.nodes) > ALTERNATE_NODES:
+            return False
+        if i is None or self.want[result] is not target:
             return False
         node = self.nodes[i]
         calls = self.memory.calls.get(node, ())
@@ -234,8 +273,11 @@ class Lowering(Region):
         """One iteration: its steps, and where its carried values stand before and after."""
         before = [(region.slot(p), region.label(p)) for p in params]
         steps = tuple(region.run())
-        return Body(tuple(Carry(slot, name, target.slot(region.label(following)), region.label(following))
-                          for (slot, name), target, following in zip(before, region.targets, region.graph.results, strict=False)), steps)
+        after = [
+            (target.slot(region.label(r)), region.label(r))
+            for target, r in zip(region.targets, region.graph.results, strict=True)
+        ]
+        return Body(tuple(Carry(*here, *there) for here, there in zip(before, after, strict=False)), steps)
 
     def while_loop(self, i: int, node: Node) -> None:
         """A loop that runs while its condition holds."""
@@ -250,23 +292,30 @@ class Lowering(Region):
         self.memory.leave_loop(buffers)
         self.settle_outputs(node, buffers)
         starts = self.starts(node.inputs, buffers)
-        self.steps.append(While(tests, predicate.slot(test.label(condition.results[0])), starts, iteration, tuple(map(self.slot, node.outputs)), node))
+        holds = predicate.slot(test.label(condition.results[0]))
+        self.steps.append(While(tests, holds, starts, iteration, tuple(map(self.slot, node.outputs)), node))
 
     def cond(self, i: int, node: Node) -> None:
         """Two branches that leave their results in the same memory."""
         operands, everything = node.inputs[1:], frozenset(range(len(node.inputs)))
-        rules = {j: (everything, [1 + k for region in node.regions for k, p in enumerate(region.params) if region.results[j] is p])
-                 for j in range(len(node.outputs))}
+        rules = {
+            j: (everything, [1 + r.params.index(r.results[j]) for r in node.regions if r.results[j] in r.params])
+            for j in range(len(node.outputs))
+        }
         buffers = self.place_outputs(i, node, rules)
         predicate = self.slot(node.inputs[0])
         self.memory.tick([predicate.buffer, *map(self.at, operands), *buffers])
         branches = []
         for region in node.regions:
-            branch = Lowering(self.memory, region, [*map(self.at, operands)], buffers, self.labels(region.params, operands))
+            labels = self.labels(region.params, operands)
+            branch = Lowering(self.memory, region, [*map(self.at, operands)], buffers, labels)
             branches.append((branch, tuple(branch.run())))
             self.memory.tick([*map(self.at, operands), *buffers])
         self.settle_outputs(node, buffers)
-        results = tuple(Last(self.slot(o), tuple(b.label(b.graph.results[j]) for b, _ in branches)) for j, o in enumerate(node.outputs))
+        results = tuple(
+            Last(self.slot(o), tuple(b.label(b.graph.results[j]) for b, _ in branches))
+            for j, o in enumerate(node.outputs)
+        )
         self.steps.append(Cond(predicate, branches[0][1], branches[1][1], results, node))
 
 

@@ -1,9 +1,11 @@
 """The bookkeeping of planning: which buffer holds which value of a region, and whether a node may write into it.
 
-A region (a graph, the body of a loop, a branch) is lowered with its params bound to buffers and with a target buffer for each result.
-A result is computed right in its target when every other reader of what stands there comes earlier; otherwise it is copied there at the
-end of the region. Written params, carried values of loops and results of branches are all the same problem.
+A region (a graph, the body of a loop, a branch) is lowered with its params bound to buffers and with a target buffer
+for each result. A result is computed right in its target when every other reader of what stands there comes earlier;
+otherwise it is copied there at the end of the region. Written params, carried values of loops and results of branches
+are all the same problem.
 """
+
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -28,7 +30,8 @@ def must_share(call: KernelCall) -> list[tuple[Value, Value]]:
 
 
 def aliases_of(graph: Graph, calls: KernelCalls) -> dict[Value, Value]:
-    """The views that need no code, with the value whose memory they are; others than `reshape` are read by library calls only."""
+    """The views that need no code, with the value whose memory they are; others than `reshape` are read by library
+    calls only."""
     roots: dict[Value, Value] = {}
     for node in graph.nodes:
         if node.op.has(Trait.VIEW) and node not in calls:
@@ -113,12 +116,19 @@ class Region:
     An alias (a view that is the whole of its base) has the memory of its root; everything below is kept by root.
     """
 
-    def __init__(self, memory: Memory, graph: Graph, params: Sequence[Buffer], targets: Sequence[Buffer],
-                 labels: Mapping[Value, str] | None = None) -> None:
-        """Binds the params of `graph` to buffers and its results to targets; `labels` renames params as the values they are outside."""
+    def __init__(
+        self,
+        memory: Memory,
+        graph: Graph,
+        params: Sequence[Buffer],
+        targets: Sequence[Buffer],
+        labels: Mapping[Value, str] | None = None,
+    ) -> None:
+        """Binds the params of `graph` to buffers and its results to targets; `labels` renames params as the values
+        they are outside."""
         self.memory, self.graph, self.targets = memory, graph, targets
         self.aliases = aliases_of(graph, memory.calls)
-        self.local: set[Buffer] = set()           # buffers that were made here
+        self.local: set[Buffer] = set()  # buffers that were made here
         self.place: dict[Value, Buffer] = {}
         self.residents: dict[Buffer, list[Value]] = {}
         self.steps: list[Any] = []
@@ -127,7 +137,7 @@ class Region:
         self.names = {v: f"%{name}{mark}" for v, name in value_names(graph).items()} | dict(labels or {})
         for param, buffer in zip(graph.params, params, strict=True):
             self.settle(param, buffer)
-        self.want: dict[Value, Buffer] = {}       # where a result has to end
+        self.want: dict[Value, Buffer] = {}  # where a result has to end
         for result, target in zip(graph.results, targets, strict=True):
             self.want.setdefault(self.find(result), target)
         self.nodes = readers_first(graph, self.find, self.overwrites())
@@ -140,7 +150,8 @@ class Region:
         self.last_use.update((self.find(r), len(self.nodes)) for r in graph.results)
 
     def overwrites(self) -> Iterator[tuple[Node, Value]]:
-        """What nodes would like to overwrite: what stands where their result must end, and what they change a part of."""
+        """What nodes would like to overwrite: what stands where their result must end, and what they change a part
+        of."""
         for node in self.graph.nodes:
             for output in node.outputs:
                 for value in self.residents.get(self.want.get(self.find(output)), ()):  # type: ignore[arg-type]
@@ -182,7 +193,8 @@ class Region:
         self.steps.append(step)
 
     def is_free(self, buffer: Buffer, i: int, inputs: Sequence[Value], allowed: frozenset[int]) -> bool:
-        """Whether node `i` may write `buffer`: what stands there is dead by then, or read at last by it at input numbers `allowed`."""
+        """Whether node `i` may write `buffer`: what stands there is dead by then, or read at last by it at input
+        numbers `allowed`."""
         if buffer not in self.local and buffer not in self.targets:
             return False
         for value in self.residents.get(buffer, ()):
@@ -195,11 +207,16 @@ class Region:
 
     def is_in_the_way(self, buffer: Buffer, output: Value) -> bool:
         """Whether `output` would stand in `buffer` at the time when another value wants to be computed there."""
-        return any(target is buffer and other is not output and self.last_use.get(output, -1) >= self.defined.get(other, -1)
-                   for other, target in self.want.items())
+        return any(
+            target is buffer and other is not output and self.last_use.get(output, -1) >= self.defined.get(other, -1)
+            for other, target in self.want.items()
+        )
 
-    def choose(self, i: int, output: Value, allowed: frozenset[int], preferred: Sequence[int], taken: Sequence[Buffer]) -> Buffer:
-        """The buffer for an output of node `i`: its target, or the memory of one of the `preferred` inputs when it dies, or new memory.
+    def choose(
+        self, i: int, output: Value, allowed: frozenset[int], preferred: Sequence[int], taken: Sequence[Buffer]
+    ) -> Buffer:
+        """The buffer for an output of node `i`: its target, or the memory of one of the `preferred` inputs when it
+        dies, or new memory.
 
         `allowed` are the input numbers that the node may still read while it writes this output.
         """
@@ -209,16 +226,23 @@ class Region:
             return target
         for k in preferred:
             buffer = self.at(inputs[k])
-            if buffer.nbytes == output.type.nbytes and buffer not in taken and self.is_free(buffer, i, inputs, allowed) \
-                    and not self.is_in_the_way(buffer, output):
+            if (
+                buffer.nbytes == output.type.nbytes
+                and buffer not in taken
+                and self.is_free(buffer, i, inputs, allowed)
+                and not self.is_in_the_way(buffer, output)
+            ):
                 return buffer
         return self.fresh(output.type.nbytes)
 
     def move_all(self, moves: Sequence[Move], node: Node | None) -> None:
-        """Copies that happen at once: ordered so that nothing is overwritten before it is read, cycles broken by one more copy."""
+        """Copies that happen at once: ordered so that nothing is overwritten before it is read, cycles broken by one
+        more copy."""
         pending = [m for m in moves if m.source.buffer is not m.target]
         while pending:
-            ready = next((m for m in pending if all(o.source.buffer is not m.target for o in pending if o is not m)), None)
+            ready = next(
+                (m for m in pending if all(o.source.buffer is not m.target for o in pending if o is not m)), None
+            )
             if ready is None:
                 source = pending[0].source
                 spare = self.fresh(source.buffer.nbytes).slot(source.value)

@@ -1,7 +1,10 @@
-"""The thread pool's Python half: workers are daemon threads inside one native function (`threads_native.py`), started when first needed.
+"""The thread pool's Python half: workers are daemon threads inside one native function (`threads_native.py`), started
+when first needed.
 
-A pool never changes its size: a new number of threads is a new pool. Calls that still run on the old one finish there alone.
+A pool never changes its size: a new number of threads is a new pool. Calls that still run on the old one finish there
+alone.
 """
+
 from __future__ import annotations
 
 import atexit
@@ -24,7 +27,7 @@ class Pool:
 
     def __init__(self, threads: int) -> None:
         memory = np.zeros(layout.POOL_WORDS + 16, np.int64)
-        self.words = memory[(-memory.ctypes.data % 128) // 8:]
+        self.words = memory[(-memory.ctypes.data % 128) // 8 :]
         self.address = self.words.ctypes.data
         self.threads = threads
         self.workers: list[threading.Thread] = []
@@ -32,13 +35,19 @@ class Pool:
     def start(self, code: Native) -> None:
         """Starts the workers. Where the system refuses, those that exist do the work."""
         for number in range(1, self.threads):
-            worker = threading.Thread(target=code.work, args=(self.address, code.table.ctypes.data), name=f"weft-{number}", daemon=True)
+            worker = threading.Thread(
+                target=code.work, args=(self.address, code.table.ctypes.data), name=f"weft-{number}", daemon=True
+            )
             self.words[layout.WORKERS] += 1
             try:
                 worker.start()
             except RuntimeError:
                 self.words[layout.WORKERS] -= 1
-                warnings.warn(f"the system gives no more threads: weft runs on {number} of {self.threads}", RuntimeWarning, stacklevel=2)
+                warnings.warn(
+                    f"the system gives no more threads: weft runs on {number} of {self.threads}",
+                    RuntimeWarning,
+                    stacklevel=2,
+                )
                 return
             self.workers.append(worker)
 
@@ -49,7 +58,8 @@ class Pool:
 
 
 class State:
-    """The current pool of the process, the ones before (a call may still run on their memory), and the number of threads asked for."""
+    """The current pool of the process, the ones before (a call may still run on their memory), and the number of
+    threads asked for."""
 
     pool: Pool | None = None
     retired: list[Pool] = []
@@ -89,7 +99,8 @@ def ensure_workers() -> None:
 
 
 def _retire() -> None:
-    """Forgets the current pool; the next program that wants threads starts another. Without workers its callers do the work alone."""
+    """Forgets the current pool; the next program that wants threads starts another. Without workers its callers do
+    the work alone."""
     if State.pool is not None:
         State.retired.append(State.pool)
         State.pool = None

@@ -1,13 +1,15 @@
-"""The thread pool's native half, in the low-level language: chunks are claimed, nobody waits for a worker that claimed nothing.
+"""The thread pool's native half, in the low-level language: chunks are claimed, nobody waits for a worker that
+claimed nothing.
 
-A job is published as TICKET = generation << 24 | 0; whoever wants a chunk adds one to TICKET and owns the chunk whose number it saw,
-if the generation is still that of JOB. A claim that comes late for an older job sees another generation, or a number past the last
-chunk, and is void. As long as a claimed chunk is not DONE its job stays published, so a claimant reads a consistent job.
+A job is published as TICKET = generation << 24 | 0; whoever wants a chunk adds one to TICKET and owns the chunk whose
+number it saw, if the generation is still that of JOB. A claim that comes late for an older job sees another
+generation, or a number past the last chunk, and is void. As long as a claimed chunk is not DONE its job stays
+published, so a claimant reads a consistent job.
 """
+
 from __future__ import annotations
 
-from .layout import (CHUNK_BITS, CHUNK_MASK, DONE, EPOCH, FUTEX, JOB, JOB_ARGUMENTS, JOB_CHUNK, JOB_EXTENT, JOB_KERNEL, OWNER, SLEEPERS, SPINS,
-                     STOP, TICKET, WAIT, WAIT_KIND, WORKERS, YIELD, YIELDING)
+from . import layout as at
 from .memory import atomic_add, atomic_load, atomic_store, call, exchange_if, load, pause, store
 
 
@@ -15,48 +17,53 @@ def claim_and_run(pool):
     """Runs chunks of the current job until none is left; how many this thread ran."""
     ran = 0
     while True:
-        ticket = atomic_add(pool, TICKET, 1)
-        job = atomic_load(pool, JOB)
-        k = ticket & CHUNK_MASK
-        if ticket >> CHUNK_BITS != job >> CHUNK_BITS or k >= job & CHUNK_MASK:
+        ticket = atomic_add(pool, at.TICKET, 1)
+        job = atomic_load(pool, at.JOB)
+        k = ticket & at.CHUNK_MASK
+        if ticket >> at.CHUNK_BITS != job >> at.CHUNK_BITS or k >= job & at.CHUNK_MASK:
             return ran
-        chunk = load(pool, JOB_CHUNK)
+        chunk = load(pool, at.JOB_CHUNK)
         start = k * chunk
-        call(load(pool, JOB_KERNEL), start, min(load(pool, JOB_EXTENT), start + chunk), load(pool, JOB_ARGUMENTS))
-        atomic_add(pool, DONE, 1)
+        call(
+            load(pool, at.JOB_KERNEL),
+            start,
+            min(load(pool, at.JOB_EXTENT), start + chunk),
+            load(pool, at.JOB_ARGUMENTS),
+        )
+        atomic_add(pool, at.DONE, 1)
         ran += 1
     return ran
 
 
 def has_chunks(pool):
     """Whether the current job has chunks that nobody claimed."""
-    ticket = atomic_load(pool, TICKET)
-    job = atomic_load(pool, JOB)
-    return ticket >> CHUNK_BITS == job >> CHUNK_BITS and ticket & CHUNK_MASK < job & CHUNK_MASK
+    ticket = atomic_load(pool, at.TICKET)
+    job = atomic_load(pool, at.JOB)
+    return ticket >> at.CHUNK_BITS == job >> at.CHUNK_BITS and ticket & at.CHUNK_MASK < job & at.CHUNK_MASK
 
 
 def work(pool, process):
     """The life of a worker: it runs chunks, looks for more for a while, sleeps until it is woken."""
-    while atomic_load(pool, STOP) == 0:
+    while atomic_load(pool, at.STOP) == 0:
         claim_and_run(pool)
         spins = 0
-        while spins < SPINS and not has_chunks(pool) and atomic_load(pool, STOP) == 0:
+        while spins < at.SPINS and not has_chunks(pool) and atomic_load(pool, at.STOP) == 0:
             spins += 1
             rest(process, spins)
-        if spins == SPINS:
-            epoch = atomic_load(pool, EPOCH)
-            atomic_add(pool, SLEEPERS, 1)
-            if not has_chunks(pool) and atomic_load(pool, STOP) == 0:
+        if spins == at.SPINS:
+            epoch = atomic_load(pool, at.EPOCH)
+            atomic_add(pool, at.SLEEPERS, 1)
+            if not has_chunks(pool) and atomic_load(pool, at.STOP) == 0:
                 sleep(pool, process, epoch)
-            atomic_add(pool, SLEEPERS, -1)
-    atomic_add(pool, WORKERS, -1)
+            atomic_add(pool, at.SLEEPERS, -1)
+    atomic_add(pool, at.WORKERS, -1)
     return 0
 
 
 def rest(process, spins):
     """One turn of a waiting loop: now and then another thread may have this processor."""
-    if spins & YIELDING == 0:
-        call(load(process, YIELD))
+    if spins & at.YIELDING == 0:
+        call(load(process, at.YIELD))
     else:
         pause()
     return 0
@@ -64,18 +71,18 @@ def rest(process, spins):
 
 def sleep(pool, process, epoch):
     """Sleeps while EPOCH is `epoch` (futex), or for a millisecond where there is no futex."""
-    if load(process, WAIT_KIND) == FUTEX:
-        call(load(process, WAIT), 202, pool + 8 * EPOCH, 128, epoch, 0, 0, 0)
+    if load(process, at.WAIT_KIND) == at.FUTEX:
+        call(load(process, at.WAIT), 202, pool + 8 * at.EPOCH, 128, epoch, 0, 0, 0)
     else:
-        call(load(process, WAIT), 1000)
+        call(load(process, at.WAIT), 1000)
     return 0
 
 
 def wake(pool, process):
     """Wakes every sleeping worker."""
-    atomic_add(pool, EPOCH, 1)
-    if load(process, WAIT_KIND) == FUTEX:
-        call(load(process, WAIT), 202, pool + 8 * EPOCH, 129, 1000, 0, 0, 0)
+    atomic_add(pool, at.EPOCH, 1)
+    if load(process, at.WAIT_KIND) == at.FUTEX:
+        call(load(process, at.WAIT), 202, pool + 8 * at.EPOCH, 129, 1000, 0, 0, 0)
     return 0
 
 
@@ -89,24 +96,30 @@ def run_alone(kernel, arguments, extent, chunk):
 
 
 def run_parallel(pool, process, kernel, arguments, extent, chunk):
-    """Runs `kernel` over the chunks of [0, extent) on the pool; alone when there are no workers or another call has them."""
+    """Runs `kernel` over the chunks of [0, extent) on the pool; alone when there are no workers or another call has
+    them."""
     chunks = (extent + chunk - 1) // chunk
-    if chunks < 2 or chunks > CHUNK_MASK >> 1 or atomic_load(pool, WORKERS) == 0 or not exchange_if(pool, OWNER, 0, 1):
+    if (
+        chunks < 2
+        or chunks > at.CHUNK_MASK >> 1
+        or atomic_load(pool, at.WORKERS) == 0
+        or not exchange_if(pool, at.OWNER, 0, 1)
+    ):
         return run_alone(kernel, arguments, extent, chunk)
-    generation = ((load(pool, JOB) >> CHUNK_BITS) + 1) << CHUNK_BITS
-    atomic_store(pool, DONE, 0)
-    store(pool, JOB_KERNEL, kernel)
-    store(pool, JOB_ARGUMENTS, arguments)
-    store(pool, JOB_EXTENT, extent)
-    store(pool, JOB_CHUNK, chunk)
-    atomic_store(pool, JOB, generation | chunks)
-    atomic_store(pool, TICKET, generation)
-    if atomic_load(pool, SLEEPERS) != 0:
+    generation = ((load(pool, at.JOB) >> at.CHUNK_BITS) + 1) << at.CHUNK_BITS
+    atomic_store(pool, at.DONE, 0)
+    store(pool, at.JOB_KERNEL, kernel)
+    store(pool, at.JOB_ARGUMENTS, arguments)
+    store(pool, at.JOB_EXTENT, extent)
+    store(pool, at.JOB_CHUNK, chunk)
+    atomic_store(pool, at.JOB, generation | chunks)
+    atomic_store(pool, at.TICKET, generation)
+    if atomic_load(pool, at.SLEEPERS) != 0:
         wake(pool, process)
     claim_and_run(pool)
     spins = 0
-    while atomic_load(pool, DONE) < chunks:
+    while atomic_load(pool, at.DONE) < chunks:
         spins += 1
         rest(process, spins)
-    atomic_store(pool, OWNER, 0)
+    atomic_store(pool, at.OWNER, 0)
     return 0

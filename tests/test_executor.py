@@ -1,4 +1,6 @@
-"""The executor against the interpreter, on programs of int64 vectors whose kernels are written by hand in the low-level language."""
+"""The executor against the interpreter, on programs of int64 vectors whose kernels are written by hand in the
+low-level language."""
+
 from __future__ import annotations
 
 import random
@@ -6,7 +8,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
-
 from weft.backends.base import KernelCall
 from weft.ir.builder import Builder
 from weft.ir.graph import Graph, Node, Value
@@ -14,7 +15,7 @@ from weft.ir.interpret import interpret
 from weft.ir.loops import Site
 from weft.ir.ops import OPS
 from weft.ir.plan import Call
-from weft.ir.types import TensorType, bool_, int64
+from weft.ir.types import TensorType, int64
 from weft.runtime import planner, seam
 from weft.runtime.check_plan import check_plan
 from weft.runtime.executable import Executable, InterpretedExecutable
@@ -104,7 +105,9 @@ def kernel_calls(graph: Graph) -> dict[Node, tuple[KernelCall, ...]]:
         size, last = node.outputs[0].type.size, len(arguments) - 1
         elementwise = node.op in (OPS.add, OPS.mul, OPS.neg)
         pairs = tuple((last, k) for k in range(last)) if elementwise else ()
-        calls[node] = (KernelCall(Handwritten(node.op.name), arguments, size, 5 if elementwise else max(size, 1), in_place=pairs),)
+        calls[node] = (
+            KernelCall(Handwritten(node.op.name), arguments, size, 5 if elementwise else max(size, 1), in_place=pairs),
+        )
     return calls
 
 
@@ -118,7 +121,7 @@ def build(graph, addresses):
 def agree(graph, addresses, arrays):
     """Runs `graph` natively and by the interpreter: all results and all written params are equal. The plan."""
     executable = build(graph, addresses)
-    for _ in range(2):                                    # the second call finds a used frame
+    for _ in range(2):  # the second call finds a used frame
         ours, theirs = [a.copy() for a in arrays], [a.copy() for a in arrays]
         for got, expected in zip(executable(ours), InterpretedExecutable(graph)(theirs), strict=True):
             np.testing.assert_array_equal(got, expected)
@@ -189,7 +192,8 @@ class Programs:
 
 @pytest.mark.parametrize("seed", range(80))
 def test_random_programs(addresses, seed, monkeypatch):
-    """Loops, conds, updates, aliases and written params in any mixture; carried values of any size alternate in every other program."""
+    """Loops, conds, updates, aliases and written params in any mixture; carried values of any size alternate in every
+    other program."""
     monkeypatch.setattr(planner, "ALTERNATE_BYTES", 4096 * (seed % 2))
     programs = Programs(seed)
     graph = programs.graph(3, 3, 2, 0, "main")
@@ -202,7 +206,9 @@ def loop_graph(body: Graph, carried: int, trips: int, writes: bool = True) -> Gr
     """`carried` vectors through a loop, and back into the memory where they came from."""
     b = Builder("main")
     params = [b.param(VECTOR) for _ in range(carried)]
-    results = b.add_node(OPS.loop, (b.index_scalar(0), b.index_scalar(trips), *params), {"carried": carried}, regions=[body]).outputs
+    results = b.add_node(
+        OPS.loop, (b.index_scalar(0), b.index_scalar(trips), *params), {"carried": carried}, regions=[body]
+    ).outputs
     return b.finish(results, {"writes": {i: i for i in range(carried)}} if writes else {})
 
 
@@ -216,22 +222,28 @@ def test_fibonacci(addresses):
 
 @pytest.mark.parametrize("trips", [0, 1, 4, 5])
 def test_large_values_alternate(addresses, trips, monkeypatch):
-    """`u = flip(u) + v, v = u` cannot be computed in place: u alternates between two memories and v is copied, no more."""
+    """`u = flip(u) + v, v = u` cannot be computed in place: u alternates between two memories and v is copied, no
+    more."""
     monkeypatch.setattr(planner, "ALTERNATE_BYTES", 8 * N)
     body = Builder("body")
     _, u, v = body.param(SCALAR), body.param(VECTOR), body.param(VECTOR)
     new = body.flip(body.add(body.flip(u, dims=(0,)), v), dims=(0,))
     plan = agree(loop_graph(body.finish([new, u]), 2, trips), addresses, [np.arange(N), np.ones(N, np.int64)])
     reasons = [(depth, copy.reason) for copy, depth in plan.copies]
-    assert [depth for depth, _ in reasons] == [1, 1, 0] and "odd number" in reasons[-1][1] and "and in turn" in str(plan)
+    assert (
+        [depth for depth, _ in reasons] == [1, 1, 0] and "odd number" in reasons[-1][1] and "and in turn" in str(plan)
+    )
 
 
 def test_recording_in_a_loop_copies_nothing(addresses):
     """`losses[i] = loss` costs what it writes, whatever the size of `losses`."""
     body = Builder("body")
     i, x = body.param(SCALAR), body.param(VECTOR)
-    plan = agree(loop_graph(body.finish([body.dynamic_update(x, body.reshape(body.mul(i, i), shape=(1,)), i)]), 1, N), addresses,
-                 [np.zeros(N, np.int64)])
+    plan = agree(
+        loop_graph(body.finish([body.dynamic_update(x, body.reshape(body.mul(i, i), shape=(1,)), i)]), 1, N),
+        addresses,
+        [np.zeros(N, np.int64)],
+    )
     assert plan.copies == [] and plan.arena_bytes == 0
 
 
@@ -269,7 +281,9 @@ def test_index_out_of_range_stops_the_program(addresses):
     executable = build(graph, addresses)
     with pytest.raises(IndexError, match="dynamic_update: an index is out of range for an axis of size 12"):
         executable([np.zeros(N, np.int64), np.array(N)])
-    np.testing.assert_array_equal(executable([np.zeros(N, np.int64), np.array(3)])[0], np.where(np.arange(N) == 3, 3, 0))
+    np.testing.assert_array_equal(
+        executable([np.zeros(N, np.int64), np.array(3)])[0], np.where(np.arange(N) == 3, 3, 0)
+    )
 
 
 def test_last_values_of_an_empty_loop(addresses):
@@ -287,7 +301,8 @@ def test_last_values_of_an_empty_loop(addresses):
 
 
 def test_python_numbers_as_scalars(addresses):
-    """The fast way in takes Python ints for i64[] params, to the ends of their range, and says when they are too large."""
+    """The fast way in takes Python ints for i64[] params, to the ends of their range, and says when they are too
+    large."""
     b = Builder("main")
     x, y = b.param(SCALAR), b.param(SCALAR)
     executable = build(b.finish([b.add(x, y)]), addresses)

@@ -1,4 +1,6 @@
-"""Long loops: they return to Python for interrupts and progress, and go on where they were; loop kernels run in slices."""
+"""Long loops: they return to Python for interrupts and progress, and go on where they were; loop kernels run in
+slices."""
+
 from __future__ import annotations
 
 import os
@@ -8,7 +10,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
-
 from weft.backends.base import KernelCall
 from weft.ir.builder import Builder
 from weft.ir.ops import OPS
@@ -94,11 +95,15 @@ def nested(resolve):
     deep = deep.finish([adding(deep, x, one, calls)])
     body = Builder("body")
     _, x, y, one = (body.param(SCALAR) for _ in range(4))
-    (new_x,) = body.add_node(OPS.loop, (body.index_scalar(0), body.index_scalar(1000), x, one), {"carried": 1}, regions=[deep]).outputs
+    (new_x,) = body.add_node(
+        OPS.loop, (body.index_scalar(0), body.index_scalar(1000), x, one), {"carried": 1}, regions=[deep]
+    ).outputs
     inner = body.finish([new_x, adding(body, y, one, calls)])
     b = Builder("main")
     limit, x, y = (b.param(SCALAR) for _ in range(3))
-    results = b.add_node(OPS.loop, (b.index_scalar(0), limit, x, y, b.index_scalar(1)), {"carried": 2}, regions=[inner]).outputs
+    results = b.add_node(
+        OPS.loop, (b.index_scalar(0), limit, x, y, b.index_scalar(1)), {"carried": 2}, regions=[inner]
+    ).outputs
     return make(b.finish(results, {"writes": {0: 1, 1: 2}}), calls, resolve)
 
 

@@ -1,4 +1,6 @@
-"""The thread pool: every chunk runs once, whoever claims it, from any number of callers and threads, and after a fork."""
+"""The thread pool: every chunk runs once, whoever claims it, from any number of callers and threads, and after a
+fork."""
+
 from __future__ import annotations
 
 import ctypes
@@ -8,7 +10,6 @@ import threading
 
 import numpy as np
 import pytest
-
 from weft.runtime import layout, seam, threads, threads_native
 from weft.runtime.lowlevel import translate
 from weft.runtime.memory import load, store
@@ -104,7 +105,7 @@ def test_a_forked_child_starts_its_own_workers(kernel):
     for _ in range(3):
         child = os.fork()
         if child == 0:
-            hammer(kernel, 3, 20, failures)             # on the parent's pool, which has nobody in it here
+            hammer(kernel, 3, 20, failures)  # on the parent's pool, which has nobody in it here
             old = threads.State.pool
             threads.ensure_workers()
             hammer(kernel, 4, 200, failures)
