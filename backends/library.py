@@ -8,7 +8,7 @@ number of threads.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
 from math import prod
 
@@ -46,35 +46,30 @@ def library_calls(graph: Graph, taken: Iterable[Node] = ()) -> dict[Node, tuple[
     """The calls of every floating-point product in `graph` and its regions that is not among `taken` (nodes with
     generated code), and of the views that have to be copied. A view without calls is read where it stands, by
     products only."""
-    done, calls = set(taken), {}
+    done = set(taken)
+    calls: dict[Node, tuple[KernelCall, ...]] = {}
     nodes = [n for n in graph.nodes if n not in done]
-    products = [n for n in nodes if n.op is OPS.dot_general and n.output.dtype in (float32, float64)]
+    products = {n for n in nodes if n.op is OPS.dot_general and n.output.dtype in (float32, float64)}
     dense = _needed_dense(graph, done, products)
     views: dict[Value, Strided] = {}
     for node in nodes:
         operands = [views.get(x) or whole(x) for x in node.inputs]
-        if node.op.has(Trait.VIEW):
+        if node in products:
+            calls[node] = product_calls(node, *operands)
+        elif node.op.has(Trait.VIEW):
             view = view_of(node, operands[0])
-            if view is None or (node.output in dense and not view.is_whole):
-                calls[node] = (
-                    copy_call(
-                        view or operands[0],
-                        node.output,
-                        f"strides cannot say what {node.op.name} reads"
-                        if view is None
-                        else "a view that is kept or handed on",
-                    ),
-                )
+            if view is None:
+                calls[node] = (copy_call(operands[0], node.output, f"strides cannot say what {node.op.name} reads"),)
+            elif node.output in dense and not view.is_whole:
+                calls[node] = (copy_call(view, node.output, "a view that is kept or handed on"),)
             else:
                 views[node.output] = view
-        elif node in products:
-            calls[node] = product_calls(node, *operands)
         for region in node.regions:
             calls.update(library_calls(region, done))
     return calls
 
 
-def _needed_dense(graph: Graph, taken: set[Node], products: Sequence[Node]) -> set[Value]:
+def _needed_dense(graph: Graph, taken: set[Node], products: Container[Node]) -> set[Value]:
     """The values that somebody reads as contiguous memory: whoever is neither a product nor a view that strides can
     say."""
     needed = set(graph.results)

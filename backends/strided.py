@@ -34,7 +34,7 @@ class Strided:
 
 def whole(value: Value) -> Strided:
     """A value that has contiguous memory of its own."""
-    return Strided(value, value.shape, dense_strides(value.shape))  # type: ignore[arg-type]
+    return Strided(value, value.type.sizes, dense_strides(value.type.sizes))
 
 
 def dense_strides(shape: Sequence[int]) -> tuple[int, ...]:
@@ -55,7 +55,7 @@ def view_of(node: Node, x: Strided) -> Strided | None:
     if node.op is OPS.slice:
         return replace(
             x,
-            shape=node.output.shape,
+            shape=node.output.type.sizes,
             strides=tuple(s * step for s, step in zip(x.strides, a["steps"], strict=True)),
             offset=x.offset + sum(s * start for s, start in zip(x.strides, a["starts"], strict=True)),
         )
@@ -65,7 +65,7 @@ def view_of(node: Node, x: Strided) -> Strided | None:
     if node.op is OPS.slant:
         along = x.strides[a["dim"]]
         strides = tuple(s + a["step"] * along if k == a["window"] else s for k, s in enumerate(x.strides))
-        return replace(x, shape=node.output.shape, strides=strides, offset=x.offset + a["offset"] * along)
+        return replace(x, shape=node.output.type.sizes, strides=strides, offset=x.offset + a["offset"] * along)
     if node.op is OPS.broadcast:
         lead = len(a["shape"]) - len(x.shape)
         strides = tuple(s if n == m else 0 for n, m, s in zip(x.shape, a["shape"][lead:], x.strides, strict=True))

@@ -8,7 +8,6 @@ from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
-from numpy import empty
 
 from ..backends.base import KernelCalls
 from ..ir.errors import DTypeError, IndexRangeError, ShapeError, WeftError
@@ -78,17 +77,13 @@ class Executable:
 
     def _fast_run(self) -> Run:
         """`run` itself, as a closure: looking things up on the object would cost a third of a small program's call."""
-        shapes, dtypes = [t.shape for t in self.plan.outputs], [t.dtype.numpy for t in self.plan.outputs]
-        begin, take, give, new_frame, go_on = (
-            self._native.begin,
-            self._free.pop,
-            self._free.append,
-            self._new_frame,
-            self._go_on,
-        )
+        shapes, dtypes = [t.sizes for t in self.plan.outputs], [t.dtype.numpy for t in self.plan.outputs]
+        begin, new_frame, go_on = self._native.begin, self._new_frame, self._go_on
+        take, give = self._free.pop, self._free.append
+        make: Callable[..., np.ndarray] = np.empty
 
         def run(inputs: Sequence[Any], progress: Progress | None = None) -> list[np.ndarray]:
-            outputs = [*map(empty, shapes, dtypes)]
+            outputs = [*map(make, shapes, dtypes)]
             try:
                 frame = take()
             except IndexError:

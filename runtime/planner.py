@@ -57,7 +57,7 @@ def placed(record: Any) -> Any:
         return record.placed()
     if isinstance(record, tuple):
         return tuple(map(placed, record))
-    if is_dataclass(record) and type(record).__module__ == Plan.__module__:
+    if is_dataclass(record) and not isinstance(record, type) and type(record).__module__ == Plan.__module__:
         inside = [f.name for f in fields(record) if f.name not in ("node", "code")]
         return replace(record, **{name: placed(getattr(record, name)) for name in inside})
     return record

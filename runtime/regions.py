@@ -105,7 +105,7 @@ class Memory:
 class Move:
     """A copy that belongs to a group that happens at once."""
 
-    source: Pending
+    source: Any
     target: Buffer
     reason: str
 
