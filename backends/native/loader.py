@@ -37,8 +37,7 @@ class CodeHandle:
 def load_objects(objects: Sequence[bytes]) -> CodeHandle:
     """Loads several objects, whose symbols must differ, into one handle."""
     with LOCK:
-        # llvmlite's memory manager keeps code and constants of an object together, as the small code model demands
-        engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), new_machine(), use_lmm=True)
+        engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), new_machine())
         for data in objects:
             engine.add_object_file(llvm.ObjectFileRef.from_data(data))
         engine.finalize_object()
