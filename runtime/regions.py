@@ -17,7 +17,7 @@ from ..ir.graph import Graph, Node, Value
 from ..ir.op import Trait
 from ..ir.plan import Copy, Space
 from ..ir.text import value_names
-from .buffers import Buffer, Pending
+from .buffers import Buffer
 from .layout import LOOP_WORDS
 from .order import readers_first
 
