@@ -15,7 +15,7 @@ from ..ir.types import TensorType
 from .base import KernelCall
 from .lower_builder import KernelBuilder
 from .lower_lines import STACK_BYTES
-from .lower_nests import GroupWriter, Task, fold_step, part_buffer
+from .lower_nests import TILE_ROWS, GroupWriter, Task, fold_step, part_buffer
 from .lower_points import Place, Points
 from .lower_sharing import in_place_pairs
 from .lower_spaces import unit_of
@@ -135,14 +135,17 @@ class BodyWriter:
         count, ways = best_rows(self.plan, group)
         if count <= 1 or any(_long_sort(s) for s in group.stages):
             return False
+        writer = GroupWriter(self.builder, self.points, self.plan, group, split=True)
+        writer.prepare()
         columns = [s for s, w in zip(group.stages, ways, strict=True) if w.column]
-        self.extent, self.chunk = count, chunk_size(count, self.cost, COLUMN_ROWS if columns else 1)
+        step = TILE_ROWS if writer.is_tiled else 1
+        self.extent, self.chunk = count, chunk_size(count, self.cost, COLUMN_ROWS if columns else 1, step)
+        writer.split = self.chunk
         blocks = -(-count // self.chunk)
         if blocks > 1:
             for stage in columns:
                 self.partial[stage.value] = Value(stage.value.type.with_shape((blocks, *stage.value.shape)), stage.value.hint)
         self.add_outputs(blocks)
-        writer = GroupWriter(self.builder, self.points, self.plan, group, self.chunk)
         self._place_values(writer)
         writer.write()
         return True
@@ -169,6 +172,7 @@ class BodyWriter:
                 self._write_update(group, group.stages[0])
             else:
                 writer = GroupWriter(self.builder, self.points, self.plan, group)
+                writer.prepare()
                 self._place_values(writer)
                 writer.write()
 
@@ -332,12 +336,13 @@ def _long_sort(stage: Stage) -> bool:
     return stage.node.op is OPS.sort and stage.sizes[stage.folded[0]] * 8 > STACK_BYTES
 
 
-def chunk_size(extent: int, cost: int, least: int = 1) -> int:
-    """The size of a chunk, from shapes only; `extent` when sharing does not pay."""
+def chunk_size(extent: int, cost: int, least: int = 1, step: int = 1) -> int:
+    """The size of a chunk, from shapes only: at least `least`, a multiple of `step`; `extent` when sharing does not pay."""
     if cost <= SERIAL_COST or extent <= 1:
         return max(extent, 1)
     chunk = max(least, extent * CHUNK_COST // cost)
-    return min(extent, chunk if chunk < 64 else chunk // 64 * 64)
+    step = max(step, 64) if chunk >= 64 else step
+    return min(extent, max(chunk // step, 1) * step)
 
 
 def summary(body: Graph) -> str:

@@ -9,9 +9,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
-from ..ir.access import Access, Read
+from ..ir.access import Access, Read, step_of
 from ..ir.graph import Value
-from ..ir.index import Constant, Index, Variable, flatten, substitute, unflatten
+from ..ir.index import Constant, Index, Variable, flatten, substitute, unflatten, variables_of
 from ..ir.loops import LANES, START, STOP, Apply, Buffer, Literal, Load, Local, Position, Role, Scalar
 from ..ir.schedule import Group, Rows, best_rows
 from ..ir.stages import Kind, Stage, StagePlan
@@ -26,6 +26,12 @@ PART_BYTES = 1 << 15
 
 SHORT_LOOP = 256
 """Loops of at most so many rounds are written in vectors: a compiler would unroll them first, and then not find the vectors again."""
+
+MOST_CUTS = 6
+"""A loop is cut at no more places than these."""
+
+TILE_ROWS, TILE_COLUMNS = 16, 64
+"""The tiles of nests that read transposed operands: a cache line of rows."""
 
 FOLD_LANES = {"add": "fold_add", "mul": "fold_mul", "maximum": "fold_maximum", "minimum": "fold_minimum", "logical_or": "fold_or",
               "logical_and": "fold_and"}
@@ -61,13 +67,47 @@ class Part:
 
 
 @dataclass
+class Piece:
+    """A run of rounds of the innermost loop, from round `start` on, as a loop of its own; `vector`: in steps of LANES."""
+
+    start: int
+    variable: Variable
+    vector: bool = False
+
+    @property
+    def size(self) -> int:
+        """The number of rounds."""
+        assert isinstance(self.variable.size, int)
+        return self.variable.size
+
+    @property
+    def index(self) -> Index:
+        """The round of the whole loop."""
+        return self.start + (Constant(0) if self.size == 1 else self.variable)
+
+
+@dataclass
 class Nest:
-    """Loops that several stages share inside a row; `sizes` are their trip counts before merging."""
+    """Loops that several stages share inside a row.
+
+    Attributes:
+        sizes: the trip counts before merging.
+        parts: the stages.
+        loops: the merged loops.
+        pieces: the innermost loop, cut where conditions on its variable change.
+        tiled: whether the row loop and the innermost loop go through memory in tiles, because operands are transposed.
+    """
 
     sizes: tuple[int, ...]
     parts: list[Part] = field(default_factory=list)
     loops: list[Loop] = field(default_factory=list)
-    vector: bool = False
+    pieces: list[Piece] = field(default_factory=list)
+    tiled: bool = False
+
+    @property
+    def lanes(self) -> bool:
+        """Whether accumulators are vectors."""
+        return any(p.vector for p in self.pieces)
 
 
 @dataclass
@@ -174,51 +214,130 @@ class GroupWriter:
 
     # Writing -----------------------------------------------------------------------------------------------------------------------
 
-    def write(self) -> None:
-        """The whole group."""
+    def prepare(self) -> None:
+        """Plans the loops of every nest."""
         for nest in self.nests:
             self._plan_loops(nest)
+
+    @property
+    def is_tiled(self) -> bool:
+        """Whether rows are visited in tiles of TILE_ROWS."""
+        return any(nest.tiled for nest in self.nests)
+
+    def write(self) -> None:
+        """The whole group."""
         self._start_columns()
-        if self.row is not None:
-            self._open_rows()
-        for nest in self.nests:
-            self._write_nest(nest)
-        if self.row is not None:
-            self.builder.close()
+        first, end = (START, STOP) if self.split else (Constant(0), Constant(self.count))
+        if self.is_tiled:
+            self._write_tiles(first, end)
+        else:
+            if self.row is not None:
+                self.builder.open(self.row, first, end)
+            for nest in self.nests:
+                self._write_nest(nest)
+            if self.row is not None:
+                self.builder.close()
         self._finish_columns()
         for value in self.group.values():
             self.points.places[value].level = self.base
 
-    def _open_rows(self) -> None:
+    def _write_tiles(self, first: Index, end: Index) -> None:
+        """The only nest, in tiles of rows and of rounds of its loop; transposed operands come by way of a copy of the tile."""
         assert self.row is not None
-        if self.split:
-            self.builder.open(self.row, START, STOP)
+        (nest,), builder = self.nests, self.builder
+        columns = nest.loops[-1].size
+        tile = builder.variable("tile", self.count)
+        builder.open(tile, first, end, TILE_ROWS)
+        last_row = self._least(tile + TILE_ROWS, end, self.count)
+        column = builder.variable("column", columns)
+        builder.open(column, 0, columns, TILE_COLUMNS)
+        last_column = self._least(column + TILE_COLUMNS, Constant(columns), columns)
+        copies = [(r, self._copy_tile(r, nest, (tile, last_row), (column, last_column))) for r in self._transposed(nest)]
+        builder.open(self.row, tile, last_row)
+        piece = nest.pieces[0]
+        builder.open(piece.variable, column, last_column)
+        for read, copy in copies:
+            buffer = self.points.places[read.value].buffer
+            assert buffer is not None
+            element = builder.let(buffer.name, Load(copy, (piece.variable - column) * TILE_ROWS + (self.row - tile)), builder.level)
+            builder.remember(("load", buffer.name, read.position, 1), element, builder.level)
+        self._write_points(nest, self._nest_indices(nest, piece.index))
+        for _ in range(4):
+            builder.close()
+
+    def _transposed(self, nest: Nest) -> list[Read]:
+        """The reads of a nest that are contiguous along the rows and not along its loop."""
+        assert self.row is not None
+        last = nest.loops[-1].variable
+        reads = self._report(nest, self._nest_indices(nest, last)).reads
+        plain = [r for r in reads if set(variables_of(r.position)) <= {self.row, last}]
+        return [r for r in plain if step_of(r.position, self.row) == 1 and step_of(r.position, last) not in (0, 1)]
+
+    def _copy_tile(self, read: Read, nest: Nest, rows: tuple[Index, Index], columns: tuple[Index, Index]) -> Buffer:
+        """Copies the tile of a transposed operand to the stack, line by line of memory: tiles of large powers of two would else fight
+        for the same places of the cache."""
+        builder, source = self.builder, self.points.places[read.value].buffer
+        assert source is not None and self.row is not None
+        copy = builder.buffer("tile_" + source.name, source.dtype, TILE_ROWS * TILE_COLUMNS, Role.LOCAL)
+        k = builder.variable("k", nest.loops[-1].size)
+        builder.open(k, *columns)
+        target = (k - columns[0]) * TILE_ROWS
+        if self.count % TILE_ROWS == 0:
+            position = substitute(read.position, {self.row: rows[0], nest.loops[-1].variable: k})
+            builder.store(copy, target, Load(source, position, LANES))
         else:
-            self.builder.open(self.row, 0, self.count)
+            row = builder.variable("r", self.count)
+            builder.open(row, *rows)
+            builder.store(copy, target + (row - rows[0]), Load(source, substitute(read.position, {self.row: row, nest.loops[-1].variable: k})))
+            builder.close()
+        builder.close()
+        return copy
+
+    def _least(self, index: Index, bound: Index, size: int) -> Index:
+        least = apply("minimum", (Position(index), Position(bound)), int64)
+        return Variable(self.builder.let("end", least, self.builder.level).name, size + 1)
 
     def _plan_loops(self, nest: Nest) -> None:
-        """Merges axes of the nest where all positions allow it, and decides whether the innermost loop counts in vectors."""
+        """Merges axes of the nest where all positions allow it, and decides how the innermost loop runs."""
         probes = [Variable(f"n{k}", n) for k, n in enumerate(nest.sizes)]
         if any(p.task is Task.LINE for p in nest.parts):
             nest.loops = [Loop(self.builder.variable("j", n), (k,)) for k, n in enumerate(nest.sizes)]
+        else:
+            nest.loops = merged_loops(self.builder, nest.sizes, self._expressions(nest, probes), probes)
+        if not nest.loops:
             return
-        nest.loops = merged_loops(self.builder, nest.sizes, self._expressions(nest, probes), probes)
-        last = nest.loops[-1] if nest.loops else None
-        if last is None or last.size < LANES or not (last.size <= SHORT_LOOP or any(self._wants_lanes(p) for p in nest.parts)):
-            return
-        report = self._report(nest, self._nest_indices(nest))
-        nest.vector = report.can_be_vector(last.variable) and all(self._stores_evenly(p, nest, last.variable) for p in nest.parts)
+        last = nest.loops[-1]
+        report = self._report(nest, self._nest_indices(nest, last.variable))
+        ends = [0, *cuts(report, last.variable), last.size]
+        names = [last.variable.name] + [self.builder.name(last.variable.name) for _ in ends[2:]]
+        nest.pieces = [Piece(a, Variable(n, b - a)) for n, a, b in zip(names, ends, ends[1:], strict=False)]
+        for piece in nest.pieces:
+            piece.vector = self._runs_in_vectors(nest, piece)
+        nest.tiled = self._is_transposed(nest)
+
+    def _runs_in_vectors(self, nest: Nest, piece: Piece) -> bool:
+        wanted = piece.size <= SHORT_LOOP or any(self._wants_lanes(p) for p in nest.parts)
+        if piece.size < LANES or not wanted or any(p.task is Task.LINE for p in nest.parts):
+            return False
+        indices = self._nest_indices(nest, piece.index)
+        even = all(self._stores_evenly(p, indices, piece.variable) for p in nest.parts)
+        return even and self._report(nest, indices).can_be_vector(piece.variable)
+
+    def _is_transposed(self, nest: Nest) -> bool:
+        """Whether a nest of elements alone reads memory that is contiguous along the rows."""
+        alone = self.row is not None and len(self.nests) == 1 and len(nest.loops) == len(nest.pieces) == 1
+        if not alone or nest.pieces[0].vector or any(p.task is not Task.ELEMENT or p.extra for p in nest.parts):
+            return False
+        return min(self.count, nest.loops[-1].size) >= TILE_ROWS and bool(self._transposed(nest))
 
     def _wants_lanes(self, part: Part) -> bool:
         """Whether a vector of accumulators is better than what a compiler makes of a plain loop."""
         return part.task in (Task.ROW_FOLD, Task.COLUMN_SCALAR) or bool(part.extra)
 
-    def _stores_evenly(self, part: Part, nest: Nest, variable: Variable) -> bool:
-        report = Access((), {})
+    def _stores_evenly(self, part: Part, indices: Sequence[Index], variable: Variable) -> bool:
         if part.task in (Task.ROW_FOLD, Task.COLUMN_SCALAR):
             return True
-        report.positions[part.stage.output_position(self._part_indices(part, nest))] = None
-        return report.can_be_vector(variable) and all(variable in report.behind(p) for p in report.positions)
+        return step_of(part.stage.output_position(self._indices(part, indices, part.stage.axes)), variable) == 1
 
     def _expressions(self, nest: Nest, probes: Sequence[Variable]) -> list[tuple[Index, int]]:
         found = list(self._report(nest, probes).expressions())
@@ -233,16 +352,14 @@ class GroupWriter:
             part.stage.walk(report, self._indices(part, indices, part.stage.axes))
         return report
 
-    def _nest_indices(self, nest: Nest) -> list[Index]:
-        """The index of each axis of the nest, from the loops' variables."""
+    def _nest_indices(self, nest: Nest, last: Index) -> list[Index]:
+        """The index of each axis of the nest, from the loops' variables and the index of the innermost loop."""
         indices: list[Index] = [Constant(0)] * len(nest.sizes)
         for loop in nest.loops:
-            for k, index in zip(loop.dims, unflatten(loop.variable, [nest.sizes[k] for k in loop.dims]), strict=True):
-                indices[k] = index
+            index = last if loop is nest.loops[-1] else loop.variable
+            for k, part in zip(loop.dims, unflatten(index, [nest.sizes[k] for k in loop.dims]), strict=True):
+                indices[k] = part
         return indices
-
-    def _part_indices(self, part: Part, nest: Nest) -> list[Index]:
-        return self._indices(part, self._nest_indices(nest), part.stage.axes)
 
     # Column folds, which are complete after the row loop
 
@@ -255,7 +372,7 @@ class GroupWriter:
     def _start_columns(self) -> None:
         for nest, part in self._column_parts():
             if part.task is Task.COLUMN_SCALAR:
-                self.sums[part.stage] = self._accumulator(part.stage, nest.vector, self._has_tail(nest))
+                self.sums[part.stage] = self._accumulator(part.stage, nest.lanes, self._has_tail(nest))
                 continue
             buffer, offset = self._column_target(part.stage)
             index = self.builder.variable("j", part.stage.value.type.size)
@@ -304,71 +421,85 @@ class GroupWriter:
     # One nest
 
     def _has_tail(self, nest: Nest) -> bool:
-        """Whether single elements are left behind whole vectors."""
-        return bool(nest.loops) and (nest.loops[-1].size % LANES != 0 or (self.flat and self.split % LANES != 0))
+        """Whether single elements stand beside or behind whole vectors."""
+        return any(not p.vector or self._piece_tail(nest, p) for p in nest.pieces)
+
+    def _piece_tail(self, nest: Nest, piece: Piece) -> bool:
+        return piece.size % LANES != 0 or (self.flat and bool(self.split) and (self.split % LANES != 0 or len(nest.pieces) > 1))
 
     def _write_nest(self, nest: Nest) -> None:
         for part in nest.parts:
             if part.task is Task.ROW_FOLD:
-                self.sums[part.stage] = self._accumulator(part.stage, nest.vector, self._has_tail(nest))
+                self.sums[part.stage] = self._accumulator(part.stage, nest.lanes, self._has_tail(nest))
         if 0 not in nest.sizes:
             for loop in nest.loops[:-1]:
                 self.builder.open(loop.variable, 0, loop.size)
-            if not nest.loops:
-                self._write_points(nest)
-            else:
-                self._write_innermost(nest, nest.loops[-1])
+            for piece in nest.pieces:
+                self._write_piece(nest, piece)
+            if not nest.pieces:
+                self._write_points(nest, [])
             for _ in nest.loops[:-1]:
                 self.builder.close()
         for part in nest.parts:
             self._finish(part)
 
-    def _write_innermost(self, nest: Nest, loop: Loop) -> None:
-        start, stop = (START, STOP) if self.flat and self.split else (Constant(0), Constant(loop.size))
-        if not nest.vector:
-            self.builder.open(loop.variable, start, stop)
-            self._write_points(nest)
+    def _write_piece(self, nest: Nest, piece: Piece) -> None:
+        """One run of the innermost loop: whole vectors, then single elements."""
+        start, stop = self._range(nest, piece)
+        indices = self._nest_indices(nest, piece.index)
+        if piece.vector:
+            whole = self._whole_vectors(start, stop) if self._piece_tail(nest, piece) else stop
+            self.builder.open(piece.variable, start, whole, LANES)
+            self.points.vector = piece.variable
+            self._write_points(nest, indices)
+            self.points.vector = None
             self.builder.close()
-            return
-        whole: Index = Constant(loop.size // LANES * LANES)
-        if self.flat and self.split:
-            whole = self._whole_vectors() if self._has_tail(nest) else STOP
-        self.builder.open(loop.variable, start, whole, LANES)
-        self.points.vector = loop.variable
-        self._write_points(nest)
-        self.points.vector = None
-        self.builder.close()
-        if self._has_tail(nest):
-            self.builder.open(loop.variable, whole, stop)
-            self._write_points(nest)
+            if not self._piece_tail(nest, piece):
+                return
+            start = whole
+        if piece.size == 1 and isinstance(start, Constant):
+            self._write_points(nest, indices)
+        else:
+            self.builder.open(piece.variable, start, stop)
+            self._write_points(nest, indices)
             self.builder.close()
 
-    def _whole_vectors(self) -> Index:
-        """Where the last whole vector of the kernel's range ends."""
-        rest = self.builder.let("rest", Apply("sub", (Position(STOP), Position(START)), int64), 0)
-        vectors = self.builder.let("vectors", Position(Variable(rest.name, 1 << 47) // LANES), 0)
-        return START + Variable(vectors.name, 1 << 43) * LANES
+    def _range(self, nest: Nest, piece: Piece) -> tuple[Index, Index]:
+        """The first and the last round, in the variable of the piece."""
+        if not (self.flat and self.split):
+            return Constant(0), Constant(piece.size)
+        if len(nest.pieces) == 1:
+            return START, STOP
+        first = apply("maximum", (Position(START - piece.start), Literal(0, int64)), int64)
+        last = apply("minimum", (Position(STOP - piece.start), Literal(piece.size, int64)), int64)
+        return tuple(Variable(self.builder.let(hint, s, 0).name, piece.size + 1) for hint, s in (("first", first), ("last", last)))  # type: ignore[return-value]
 
-    def _write_points(self, nest: Nest) -> None:
+    def _whole_vectors(self, start: Index, stop: Index) -> Index:
+        """Where the last whole vector of a range ends."""
+        if isinstance(start, Constant) and isinstance(stop, Constant):
+            return Constant(start.value + (stop.value - start.value) // LANES * LANES)
+        rest = apply("maximum", (Position(stop - start), Literal(0, int64)), int64)
+        length = self.builder.let("length", rest, self.builder.depth(rest))
+        return start + Variable(length.name, 1 << 47) // LANES * LANES
+
+    def _write_points(self, nest: Nest, indices: Sequence[Index]) -> None:
         for part in nest.parts:
-            self._write_part(part, nest)
+            self._write_part(part, self._indices(part, indices, part.stage.axes))
 
-    def _write_part(self, part: Part, nest: Nest) -> None:
+    def _write_part(self, part: Part, indices: Sequence[Index]) -> None:
         stage, builder = part.stage, self.builder
         match part.task:
             case Task.LINE:
-                emit_line(builder, self.points, stage, self._indices(part, self._nest_indices(nest), stage.axes), self._store)
+                emit_line(builder, self.points, stage, indices, self._store)
             case Task.ELEMENT:
-                indices = self._indices(part, self._nest_indices(nest), stage.axes)
-                element = self.points.computed(stage.value, indices) if stage.kind is Kind.MAP else self._inner_fold(part, nest, indices)
+                element = self.points.computed(stage.value, indices) if stage.kind is Kind.MAP else self._inner_fold(part, indices)
                 self._give(stage, indices, element)
             case Task.COLUMN_ARRAY:
-                indices = self._indices(part, self._nest_indices(nest), stage.axes)
                 buffer, offset = self._column_target(stage)
                 position = offset + stage.output_position(indices)
                 present = Load(buffer, position, LANES if self.points.vector is not None else 1)
                 if part.extra:
-                    value = apply(stage.join, (present, self._inner_fold(part, nest, indices)), stage.value.dtype)
+                    value = apply(stage.join, (present, self._inner_fold(part, indices)), stage.value.dtype)
                 else:
                     value = self._step(stage, present, indices)
                 builder.store(buffer, position, value, stage.node.loc)
@@ -376,13 +507,13 @@ class GroupWriter:
                 sum_ = self.sums[stage]
                 target = sum_.lanes if self.points.vector is not None else sum_.total
                 assert target is not None
-                builder.set(target, self._step(stage, target, self._indices(part, self._nest_indices(nest), stage.axes)), stage.node.loc)
+                builder.set(target, self._step(stage, target, indices), stage.node.loc)
 
     def _step(self, stage: Stage, accumulator: Scalar, indices: Sequence[Index]) -> Scalar:
         """The accumulator joined with the operands at a point."""
         return fold_step(self.points, stage, accumulator, indices)
 
-    def _inner_fold(self, part: Part, nest: Nest, indices: Sequence[Index]) -> Scalar:
+    def _inner_fold(self, part: Part, indices: Sequence[Index]) -> Scalar:
         """Folds the extra axes at one point of the nest."""
         stage, builder = part.stage, self.builder
         unit = unit_of(stage.join, stage.value.dtype)
@@ -462,6 +593,13 @@ class GroupWriter:
             place = self.points.places[value]
             if part.task not in (Task.COLUMN_ARRAY, Task.COLUMN_SCALAR):
                 place.level = max(self.base, self.builder.level)
+
+
+def cuts(report: Access, variable: Variable) -> list[int]:
+    """The rounds of a loop at which conditions on its variable change; none when they are too many."""
+    found = {b for bound in report.bounds if bound.expression == variable for b in (bound.low, bound.high)}
+    inside = sorted(b for b in found if variable.low < b <= variable.high)
+    return inside if len(inside) <= MOST_CUTS else []
 
 
 def fold_step(points: Points, stage: Stage, accumulator: Scalar | None, indices: Sequence[Index]) -> Scalar:

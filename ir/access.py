@@ -7,7 +7,7 @@ from typing import Any
 
 from .costs import DEAR, op_cost
 from .graph import Node, Value
-from .index import Constant, Index, Predicate, Variable, affine, flatten, variables_of
+from .index import Bound, Constant, Index, Predicate, Variable, affine, flatten, variables_of
 from .points import Indices, Point, Walker
 from .types import DType
 
@@ -31,6 +31,7 @@ class Access(Walker):
     Attributes:
         reads: the elements of stored values.
         positions: other index expressions that the element depends on.
+        bounds: conditions on positions.
         rigid: variables that can not stand for a vector of successive values.
         cost: the work, in additions.
         once: the work on what no loop variable is behind, which is done once for all elements.
@@ -41,6 +42,7 @@ class Access(Walker):
         self.producers = producers
         self.reads: dict[Read, None] = {}
         self.positions: dict[Index, None] = {}
+        self.bounds: dict[Bound, None] = {}
         self.rigid: set[Variable] = set()
         self.cost = 0
         self.once = 0
@@ -104,6 +106,7 @@ class Access(Walker):
         result = inside | outside
         for bound in predicate.bounds:
             self.positions[bound.expression] = None
+            self.bounds[bound] = None
             result |= self.behind(bound.expression)
         return self._work(len(predicate.bounds), result)
 

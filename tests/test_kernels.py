@@ -131,6 +131,27 @@ def pieces():
     return b.finish([joined, b.sum(joined, dims=(0,)), b.reshape(b.permute(joined, dims=(1, 0)), shape=(9, 10))])
 
 
+def transposed(rows, columns):
+    b = Builder("transposed")
+    x, y = b.param(of(columns, rows), "x"), b.param(of(rows, columns), "y")
+    return b.finish([b.add(b.permute(x, dims=(1, 0)), y)])
+
+
+def bordered(n):
+    """A long vector with a border on both sides, and two vectors joined."""
+    b = Builder("bordered")
+    x = b.param(of(n), "x")
+    padded = b.pad(x, low=(3,), high=(20,), value=1.5)
+    return b.finish([b.exp(padded), b.concatenate(x, b.neg(x), dim=0), b.sum(padded, dims=(0,))])
+
+
+def channels():
+    """Sums over all axes but the second, as a batch norm takes them."""
+    b = Builder("channels")
+    x = b.param(of(6, 20, 9, 8), "x")
+    return b.finish([b.sum(x, dims=(0, 2, 3)), b.sum(b.mul(x, x), dims=(0, 2, 3))])
+
+
 def loop(name, body_of, carried, invariants=()):
     """A loop of `steps` iterations; body_of(b, i, carried values, invariants) -> (next values, last values)."""
     r = Builder("body")
@@ -215,6 +236,8 @@ STRAIGHT = {
     "layer norm in chunks": layer_norm(400, 48), "cross entropy": cross_entropy(10, 12), "cross entropy in chunks": cross_entropy(2000, 10),
     "network": network(30, 3, 32), "columns": columns(20, 17), "columns in chunks": columns(3000, 33), "pointwise": pointwise(100),
     "pointwise in chunks": pointwise(50_001), "embedding": embedding(), "shifted update": shifted_update(), "pieces": pieces(),
+    "transposed": transposed(32, 50), "transposed, odd sizes": transposed(35, 21), "transposed in chunks": transposed(400, 300),
+    "bordered": bordered(100), "bordered in chunks": bordered(70_000), "channels": channels(),
 }  # fmt: skip
 LOOPS = [rosenbrock, fibonacci, swapped, training, power_iteration, heat, sampling]
 LARGE = 10_000
