@@ -5,7 +5,7 @@ import operator
 from collections.abc import Sequence
 from typing import Any
 
-from ..ir.errors import IndexRangeError, ShapeError
+from ..ir.errors import DTypeError, IndexRangeError, ShapeError
 from .location import error
 
 
@@ -37,7 +37,10 @@ def sizes(args: Sequence[Any]) -> tuple[int, ...]:
     """Sizes given as separate ints or as one sequence."""
     if len(args) == 1 and isinstance(args[0], Sequence):
         args = args[0]
-    return tuple(map(operator.index, args))
+    try:
+        return tuple(map(operator.index, args))
+    except TypeError:
+        raise error(DTypeError, f"sizes must be integers, got {list(args)!r}") from None
 
 
 def check_sizes(name: str, shape: Sequence[int]) -> tuple[int, ...]:

@@ -149,9 +149,11 @@ def squeeze(input: Tensor, dim: int | Sequence[int] | None = None) -> Tensor:
     """Without the axes of size 1 (all of them, or those named by `dim`)."""
     shape = tuple(input.shape)
     chosen = axes(dim, len(shape))
-    kept = [n for k, n in enumerate(shape) if n != 1 or k not in chosen]
+    dropped = tuple(k for k in chosen if shape[k] == 1)
+    kept = [n for k, n in enumerate(shape) if k not in dropped]
+    array = None if input._array is None else input._array.squeeze(dropped)
     name = "SqueezeBackward0" if dim is None else "SqueezeBackward1" if isinstance(dim, int) else "SqueezeBackward2"
-    return chain(input, [reshape_step(kept)], name)
+    return chain(input, [reshape_step(kept)], name, array)
 
 
 @method()
@@ -361,7 +363,13 @@ def select(input: Tensor, dim: int, index: Any) -> Tensor:
     d, traced = axis(dim, len(shape)), traced_position(index)
     if traced is not None:
         return named(EMIT.view_as(_part_at(input, d, traced, 1), (*shape[:d], *shape[d + 1:])), "SelectBackward0")
-    return chain(input, select_steps(shape, d, check_index(operator.index(index), shape[d], d)), "SelectBackward0")
+    return _selected(input, d, check_index(operator.index(index), shape[d], d), "SelectBackward0")
+
+
+def _selected(x: Tensor, d: int, index: int, name: str) -> Tensor:
+    array = x._array
+    part = None if array is None else array[(*(slice(None),) * d, index, ...)]
+    return chain(x, select_steps(tuple(x.shape), d, index), name, part)
 
 
 @method()
@@ -371,7 +379,7 @@ def unbind(input: Tensor, dim: int = 0) -> tuple[Tensor, ...]:
     if not shape:
         raise error(ShapeError, "Dimension specified as 0 but tensor has no dimensions")
     d = axis(dim, len(shape))
-    return tuple(chain(input, select_steps(shape, d, k), "UnbindBackward0") for k in range(shape[d]))
+    return tuple(_selected(input, d, k, "UnbindBackward0") for k in range(shape[d]))
 
 
 @method()
