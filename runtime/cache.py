@@ -74,7 +74,7 @@ def environment() -> Mapping[str, str]:
         "weft's code generator": generator.hexdigest()[:16],
         "numba": seam.metadata().version("numba"),
         "llvmlite": seam.metadata().version("llvmlite"),
-        "cpu": seam.target().identity(),
+        "cpu": seam.cpu().identity() or seam.target().identity(),
     }
 
 

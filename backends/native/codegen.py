@@ -1,14 +1,13 @@
 """LLVM text to object code for the host: one optimisation pipeline, then the gates of rare paths, then emission."""
 from __future__ import annotations
 
-import struct
 from collections.abc import Sequence
 from typing import Any
 
 import llvmlite.binding as llvm
 
 from ...ir.errors import CompileError
-from . import gates
+from . import elf, gates
 from .llvm_arithmetic import Gate
 from .target import machine
 
@@ -57,7 +56,7 @@ def optimize(text: str, used: Sequence[Gate] = ()) -> Any:
 def emit_object(text: str, used: Sequence[Gate] = ()) -> bytes:
     """Object code of a module, checked to need nothing but allowed symbols."""
     data = machine().emit_object(optimize(text, used))
-    missing = undefined_symbols(data) - ALLOWED
+    missing = elf.parse(data).undefined - ALLOWED if elf.is_elf(data) else set()
     if missing:
         raise CompileError(f"generated code refers to {', '.join(sorted(missing))}")
     return data
@@ -66,23 +65,3 @@ def emit_object(text: str, used: Sequence[Gate] = ()) -> bytes:
 def assembly(text: str, used: Sequence[Gate] = ()) -> str:
     """The assembly of a module, for people and tests."""
     return machine().emit_assembly(optimize(text, used))
-
-
-def undefined_symbols(data: bytes) -> set[str]:
-    """The symbols that an ELF object leaves to its loader; other formats tell nothing."""
-    if data[:4] != b"\x7fELF":
-        return set()
-    table_at, = struct.unpack_from("<Q", data, 0x28)
-    entry_size, count = struct.unpack_from("<HH", data, 0x3A)
-    sections = [struct.unpack_from("<IIQQQQIIQQ", data, table_at + k * entry_size) for k in range(count)]
-    found = set()
-    for _, kind, _, _, offset, size, link, _, _, _ in sections:
-        if kind != 2:                                                   # SHT_SYMTAB
-            continue
-        strings = sections[link][4]
-        for at in range(offset + 24, offset + size, 24):                # the first symbol is a null one
-            name, _, _, section = struct.unpack_from("<IBBH", data, at)
-            if section == 0:
-                end = data.index(b"\0", strings + name)
-                found.add(data[strings + name:end].decode())
-    return found

@@ -6,6 +6,7 @@ from typing import Any
 
 import llvmlite.binding as llvm
 
+from .cpu import MAPS_OBJECTS
 from .locks import ForkSafeLock
 
 LOCK = ForkSafeLock()
@@ -29,8 +30,9 @@ def new_machine() -> Any:
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
     target = llvm.Target.from_triple(llvm.get_process_triple())
-    return target.create_target_machine(cpu=llvm.get_host_cpu_name(), features=features(), opt=3, reloc="pic",
-                                        codemodel="small")
+    # the small code model spends no registers on addresses; MCJIT does not keep objects together as it demands
+    model = {"reloc": "pic", "codemodel": "small"} if MAPS_OBJECTS else {"jit": True}
+    return target.create_target_machine(cpu=llvm.get_host_cpu_name(), features=features(), opt=3, **model)
 
 
 @functools.cache
