@@ -309,14 +309,14 @@ def _fold(name: str, word: str) -> Intrinsic:
 
     def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         vector, short, count = args[0], signature.args[0].short, LANES
-        lanes = [builder.extract_element(vector, llvm.Constant(I32, k)) for k in range(LANES)]
         quick = _instruction(word, short)
         while count > 1:
-            count //= 2
-            pairs = zip(lanes[:count], lanes[count:], strict=True)
-            lanes = [quick(builder, *pair) if quick
-                     else call_definition(builder, word, short, (short, short), short, pair) for pair in pairs]
-        return lanes[0]
+            count //= 2                     # lanes beyond count are of no interest from here on
+            mask = llvm.Constant(llvm.VectorType(I32, LANES), [(lane + count) % LANES for lane in range(LANES)])
+            pair = vector, builder.shuffle_vector(vector, vector, mask)
+            full = short + _SUFFIX
+            vector = quick(builder, *pair) if quick else call_definition(builder, word, full, (full, full), full, pair)
+        return builder.extract_element(vector, llvm.Constant(I32, 0))
 
     return Intrinsic(name, typed, emit)
 

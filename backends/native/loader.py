@@ -87,8 +87,7 @@ class _Layout:
         o = self.objects[number]
         for (owner, symbol), at in self.stubs.items():
             if owner == number:
-                target = base + addresses[symbol] if o.symbols[symbol].section else _resolve(o.symbols[symbol].name)
-                struct.pack_into("<HIQ", memory, at, 0x25FF, 0, target)
+                struct.pack_into("<HIQ", memory, at, 0x25FF, 0, self._target(o, symbol, base, addresses))
         for r in o.relocations:
             at = self.places[number][r.section] + r.offset
             stub = self.stubs.get((number, r.symbol), 0)
@@ -98,9 +97,15 @@ class _Layout:
                 target = addresses[r.symbol] if o.symbols[r.symbol].section else stub
                 struct.pack_into("<i", memory, at, target + r.addend - at)
             elif r.kind in _ABSOLUTE64:
-                struct.pack_into("<Q", memory, at, base + addresses[r.symbol] + r.addend)
+                struct.pack_into("<Q", memory, at, self._target(o, r.symbol, base, addresses) + r.addend)
             else:
                 raise CompileError(f"the object code has a relocation of kind {r.kind}, which weft does not know")
+
+    @staticmethod
+    def _target(o: Object, symbol: int, base: int, addresses: list[int]) -> int:
+        """The address of a symbol, of this object or of the process."""
+        known = o.symbols[symbol]
+        return base + addresses[symbol] if known.section else _resolve(known.name)
 
 
 def _resolve(name: str) -> int:
