@@ -7,8 +7,26 @@ from dataclasses import dataclass, field
 
 from ..ir.graph import Location
 from ..ir.index import Index, IndexLike, Variable, as_index, variables_of
-from ..ir.loops import (LANES, START, STOP, Apply, Buffer, Comment, For, If, Let, Literal, Local, Position, Role, Scalar, Set, Site,
-                        Statement, Store)
+from ..ir.loops import (
+    LANES,
+    START,
+    STOP,
+    Apply,
+    Buffer,
+    Comment,
+    For,
+    If,
+    Let,
+    Literal,
+    Local,
+    Position,
+    Role,
+    Scalar,
+    Set,
+    Site,
+    Statement,
+    Store,
+)
 from ..ir.types import DType, bool_, int64
 
 _RESERVED = frozenset(keyword.kwlist) | {"start", "stop", "buffers", "range", "inf", "nan"}

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import weft
 from sklearn.datasets import load_digits
+
+import weft
 from weft import nn, optim
 
 BATCH, EPOCHS, LEARNING_RATE = 64, 40, 1e-3

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 import weft
 
 FOLDER = Path(__file__).resolve().parent.parent / "benchmarks"

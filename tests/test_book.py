@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 import weft
 
 BOOK = Path(__file__).resolve().parent.parent / "examples" / "book"

@@ -7,6 +7,7 @@ import warnings
 
 import numpy as np
 import pytest
+
 from weft.ir.errors import CacheWarning, CompileError
 from weft.runtime import cache, seam
 

@@ -4,6 +4,7 @@ import math
 import numpy as np
 import pytest
 import scipy.special
+
 from weft.backends.native import compiler, loader
 from weft.backends.native.elementary import ELEMENTARY, ERROR_BOUNDS
 from weft.backends.native.plain import NumpyArithmetic

@@ -9,6 +9,7 @@ from types import ModuleType
 
 import numpy as np
 import pytest
+
 import weft
 
 pytest.importorskip("sklearn")

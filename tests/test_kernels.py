@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from weft.backends.lower import lower
 from weft.backends.native.compiler import compile_kernels
 from weft.backends.native.loader import call_kernel, load_object

@@ -6,6 +6,7 @@ import functools
 
 import numpy as np
 import pytest
+
 from weft.backends.lower import lower
 from weft.backends.native.compiler import compile_kernels
 from weft.backends.native.loader import call_kernel, load_object

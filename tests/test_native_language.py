@@ -3,6 +3,7 @@ import platform
 
 import numpy as np
 import pytest
+
 from weft.backends.native import codegen, compiler, cpu, engine_loader, loader, plain
 from weft.backends.native.vocabulary import ALL, CONSTANTS, NUMBERS, WORDS
 from weft.ir.errors import CompileError

@@ -1,6 +1,7 @@
 """Every elementwise word that is not an elementary function: machine code against NumPy, on the edges of each dtype."""
 import numpy as np
 import pytest
+
 from weft.backends.native import compiler, loader, plain
 from weft.backends.native.elementary import ELEMENTARY
 from weft.backends.native.vocabulary import ALL, TABLE

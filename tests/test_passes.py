@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+
 from weft.ir import OPS, interpret, verify
 from weft.ir.builder import Builder, inline
 from weft.ir.errors import GradientError

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from weft.ir import OPS, interpret, parse
 from weft.ir.builder import Builder
 from weft.ir.compare import difference

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from weft.ir import OPS, interpret
 from weft.ir.builder import Builder, inline
 from weft.ir.types import TensorType, bool_, float64, int64

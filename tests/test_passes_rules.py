@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 import pytest
+
 from weft.ir.builder import Builder
 from weft.ir.errors import WeftError
 from weft.ir.graph import Graph

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
+
 from weft.backends.base import KernelCall
 from weft.ir.builder import Builder
 from weft.ir.ops import OPS

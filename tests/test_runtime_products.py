@@ -7,6 +7,7 @@ import random
 
 import numpy as np
 import pytest
+
 from weft.backends.library import library_calls
 from weft.ir.builder import Builder
 from weft.ir.interpret import interpret

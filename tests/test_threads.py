@@ -10,6 +10,7 @@ import threading
 
 import numpy as np
 import pytest
+
 from weft.runtime import layout, seam, threads, threads_native
 from weft.runtime.lowlevel import translate
 from weft.runtime.memory import load, store

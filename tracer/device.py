@@ -66,4 +66,4 @@ def _device(self: Tensor) -> Device:
     return CPU
 
 
-setattr(Tensor, "device", property(_device))  # noqa: B010  (a method of that name is known to type checkers already)
+setattr(Tensor, "device", property(_device))

@@ -31,7 +31,7 @@ MOST_RECORDED = 8
 """Iterations that are recorded in search of two equal ones; longer loops whose body still changes are an error."""
 
 
-def range(*bounds: Any, progress: bool = False) -> Any:  # noqa: A001  (the builtin's name and meaning)
+def range(*bounds: Any, progress: bool = False) -> Any:
     """`for i in weft.range(n)` or `(start, stop[, step])`: a plain range in eager mode, one native loop when compiled.
 
     Args:

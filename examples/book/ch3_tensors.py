@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+
 import weft
 
 DATA = Path(__file__).resolve().parent.parent / "data"
