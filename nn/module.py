@@ -96,7 +96,7 @@ class Module:
             if _is_plain(name, value):
                 setattr(cls, name, ClassDefault(name, value))
 
-    def __new__(cls, *args: Any, **kwargs: Any) -> Any:  # noqa: D102
+    def __new__(cls, *args: Any, **kwargs: Any) -> Any:
         self = super().__new__(cls)
         own = self.__dict__
         own["_parameters"], own["_buffers"], own["_modules"] = NamedTable(), NamedTable(), NamedTable()
@@ -443,7 +443,7 @@ def clear_gradients(parameters: Iterator[Tensor], set_to_none: bool) -> None:
     """Sets `.grad` to None, or fills it with zeros; for modules and optimisers."""
     for parameter in parameters:
         if set_to_none:
-            parameter.grad = None           # unread: a program that forgets gradients serves calls with and without them
+            parameter.grad = None           # unread: a program that forgets gradients serves calls with or without
             continue
         gradient = parameter.grad
         if gradient is None:

@@ -1,0 +1,99 @@
+"""Sliding windows along axes, and sums of overlapping windows, which are the transpose. Both are views, pads and one
+sum."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from ...ir.errors import ShapeError
+from ...ir.op import Op
+from ...ir.ops import OPS
+from ...ir.types import Axes, TensorType, float32
+from ...tracer.dispatch import EMIT, apply
+from ...tracer.location import error
+from ...tracer.tape import shape_record
+from ...tracer.tensor import Tensor
+
+
+def span_of(kernel: int, dilation: int) -> int:
+    """How many elements a window reaches over."""
+    return (kernel - 1) * dilation + 1
+
+
+def as_sizes(name: str, what: str, value: int | Sequence[int], n: int) -> tuple[int, ...]:
+    """One number for each of `n` axes."""
+    sizes = (int(value),) * n if isinstance(value, int) else tuple(int(v) for v in value)
+    if len(sizes) == 1:
+        sizes *= n
+    if len(sizes) != n:
+        raise error(ShapeError, f"{name}: {what} must be an int or a sequence of {n} ints, got {list(sizes)}")
+    return sizes
+
+
+class Windows:
+    """The windows along `dims` of tensors of `shape`: these axes become the windows' numbers, and for each of them a
+    new last axis counts the elements within a window.
+    """
+
+    def __init__(self, shape: Sequence[int], dims: Axes, kernel: Axes, stride: Axes, dilation: Axes) -> None:
+        self.shape: Axes = tuple(shape)
+        """The shape of the windows."""
+        self._steps: list[tuple[Op, dict[str, Any], Axes]] = []
+        for dim, *sizes in zip(dims, kernel, stride, dilation, strict=True):
+            self._slide(dim, *sizes)
+
+    def of(self, x: Tensor) -> Tensor:
+        """The windows of `x`, for reading only."""
+        for op, attrs, _ in self._steps:
+            x = apply(op, (x,), attrs)
+        return x
+
+    def added(self, windows: Tensor) -> Tensor:
+        """A tensor of the original shape: at each place the sum of all windows' elements there."""
+        for op, attrs, shape in reversed(self._steps):
+            source = TensorType(shape, windows.dtype)
+            record = shape_record(op, attrs, (None,), (source,), windows.type_)
+            windows = op.input_rule(0)(EMIT, record, windows)  # type: ignore[operator]
+        return windows
+
+    def _step(self, op: Op, **attrs: Any) -> None:
+        self._steps.append((op, attrs, self.shape))
+        (result,) = op.output_types([TensorType(self.shape, float32)], attrs)
+        self.shape = result.sizes
+
+    def _slide(self, dim: int, kernel: int, stride: int, dilation: int) -> None:
+        """Windows along one axis."""
+        count = (self.shape[dim] - span_of(kernel, dilation)) // stride + 1
+        if kernel == 1:
+            self._take(dim, 0, (count - 1) * stride + 1, stride)
+            self._step(OPS.reshape, shape=(*self.shape, 1))
+        elif stride >= span_of(kernel, dilation):
+            self._cut(dim, count, kernel, stride, dilation)
+        else:
+            self._step(OPS.reshape, shape=(*self.shape, 1))
+            self._step(OPS.broadcast, shape=(*self.shape[:-1], kernel))
+            last, size = len(self.shape) - 1, (count - 1) * stride + 1
+            self._step(OPS.slant, dim=dim, window=last, step=dilation, offset=0, size=size)
+            self._take(dim, 0, size, stride)
+
+    def _cut(self, dim: int, count: int, kernel: int, stride: int, dilation: int) -> None:
+        """Windows that do not overlap: the axis is cut into pieces, and no element is read twice."""
+        length = count * stride
+        if self.shape[dim] > length:
+            self._take(dim, 0, length, 1)
+        elif self.shape[dim] < length:
+            high = tuple(length - n if k == dim else 0 for k, n in enumerate(self.shape))
+            self._step(OPS.pad, low=(0,) * len(high), high=high, value=0)
+        self._step(OPS.reshape, shape=(*self.shape[:dim], count, stride, *self.shape[dim + 1 :]))
+        self._take(dim + 1, 0, span_of(kernel, dilation), dilation)
+        rank = len(self.shape)
+        self._step(OPS.permute, dims=(*range(dim + 1), *range(dim + 2, rank), dim + 1))
+
+    def _take(self, dim: int, start: int, stop: int, step: int) -> None:
+        if (start, stop, step) == (0, self.shape[dim], 1):
+            return
+        starts = tuple(start if k == dim else 0 for k in range(len(self.shape)))
+        stops = tuple(stop if k == dim else n for k, n in enumerate(self.shape))
+        steps = tuple(step if k == dim else 1 for k in range(len(self.shape)))
+        self._step(OPS.slice, starts=starts, stops=stops, steps=steps)
