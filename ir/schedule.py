@@ -84,6 +84,10 @@ def _numbers_rows(stage: Stage, rows: Rows) -> bool:
     return all(v.type.size and position // (v.type.size // rows.count) == row_index(stage, rows) for v in stage.outputs)
 
 
+STRIDED_FOLD = 8
+"""Folds of at least so many elements must not jump through memory for the sake of sharing a loop."""
+
+
 class Scheduler:
     """Puts the units of a plan into groups, in order.
 
@@ -167,11 +171,20 @@ class Scheduler:
             others = group.choices.get(rows.count)
             if others is not None and rows.count not in kept and self._legal(group, others, stage, rows, inside):
                 kept[rows.count] = [*others, rows]
+        stages = [*group.stages, stage]
+        kept = {count: ways for count, ways in kept.items() if not any(map(self._strides, stages, ways))}
         if not kept:
             return False
         group.stages.append(stage)
         group.choices = kept
         return True
+
+    def _strides(self, stage: Stage, rows: Rows) -> bool:
+        """Whether a fold would jump through memory that another row loop lets it read in order."""
+        if stage.kind is not Kind.FOLD or stage.is_product or rows.column or stage.points < STRIDED_FOLD * rows.count:
+            return False
+        inner = self.plan.inner_axis(stage)
+        return inner in rows.axes and any(inner not in r.axes for r in row_choices(stage))
 
     def _legal(self, group: Group, others: Sequence[Rows], stage: Stage, rows: Rows, inside: Sequence[Read]) -> bool:
         """Whether `stage` reads, of what the group computes, its own row alone."""
@@ -216,7 +229,7 @@ def best_rows(plan: StagePlan, group: Group) -> tuple[int, list[Rows]]:
 def _merit(plan: StagePlan, group: Group, count: int) -> tuple[int, bool, int, int]:
     """What makes a number of rows good, most important first."""
     ways = list(zip(group.stages, group.choices[count], strict=True))
-    contiguous = sum(plan.inner_axis(s) not in w.axes for s, w in ways)
+    contiguous = sum(s.points == count or plan.inner_axis(s) not in w.axes for s, w in ways)
     finished = sum(s.kind is not Kind.FOLD or s.is_product or not w.column and set(s.kept) <= set(w.axes) for s, w in ways)
     return contiguous, count >= ENOUGH_ROWS, finished, count
 

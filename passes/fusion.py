@@ -7,16 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Container, Sequence
 from dataclasses import dataclass, field
-from math import prod
 
 from ..ir.graph import Graph, Node, Value
 from ..ir.op import Trait
 from ..ir.ops import OPS
 from ..ir.schedule import Group, Scheduler, worth_sharing
 from ..ir.stages import Kind, Stage, StagePlan, has_own_stage
-
-LIBRARY_WORK = 1 << 15
-"""Multiplications from which a floating-point product is better left to BLAS than to a generated loop."""
+from .fusion_products import arranged, is_library_product, reads_in_place
 
 SMALL_COST = 200_000
 """Additions' worth of work up to which stages are put into one serial kernel, and a loop body into one kernel with its loop."""
@@ -30,7 +27,7 @@ REPEATS = 3
 
 def fuse(graph: Graph) -> Graph:
     """The graph with everything that needs generated code in `fusion` nodes; regions inside are fused too."""
-    return _Fuser(graph).run()
+    return _Fuser(arranged(graph)).run()
 
 
 @dataclass
@@ -67,8 +64,11 @@ class _Fuser:
         root: Node | None = node
         while root is not None and root.op.has(Trait.VIEW):
             root = self.producers.get(root.inputs[0])
+        if root is None or has_own_stage(root) or is_external(root):
+            return True
         assert isinstance(readers, dict)
-        return root is None or has_own_stage(root) or is_external(root) or any(isinstance(r, Node) and r.op is OPS.dot_general for r in readers)
+        products = [r for r in readers if isinstance(r, Node) and r.op is OPS.dot_general]
+        return bool(products) and all(reads_in_place(r, node.output, self.producers) for r in products)
 
     # Kernels of groups
 
@@ -170,14 +170,6 @@ class _Fuser:
 def is_external(node: Node) -> bool:
     """Whether a node is never part of a kernel: control, and products for BLAS."""
     return node.op.has(Trait.CONTROL) or is_library_product(node)
-
-
-def is_library_product(node: Node) -> bool:
-    """Whether `node` is a product that BLAS should compute."""
-    if node.op is not OPS.dot_general or not node.output.dtype.is_floating_point:
-        return False
-    contracted = prod(node.inputs[0].type.sizes[k] for k in node.attrs["lhs_contract"])
-    return node.output.type.size * contracted >= LIBRARY_WORK
 
 
 def is_update(stage: Stage) -> bool:
