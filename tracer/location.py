@@ -11,6 +11,7 @@ from ..ir.graph import Location
 _ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 _OWN_FOLDERS = tuple(os.path.join(_ROOT, name) + os.sep
                      for name in ("ir", "passes", "backends", "runtime", "tracer", "nn", "optim", "data"))
+_ROOT_FILE = os.path.join(_ROOT, "__init__.py")
 _own: dict[str, bool] = {}
 
 
@@ -19,7 +20,7 @@ def is_own_file(file: str) -> bool:
     known = _own.get(file)
     if known is None:
         path = os.path.abspath(file)
-        known = _own[file] = path.startswith(_OWN_FOLDERS) or os.path.dirname(path) == _ROOT
+        known = _own[file] = path.startswith(_OWN_FOLDERS) or path == _ROOT_FILE
     return known
 
 
