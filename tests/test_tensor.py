@@ -1,4 +1,5 @@
-"""Tensors: creation from data and descriptions, conversion, arithmetic, reductions and products against NumPy, errors."""
+"""Tensors: creation from data and descriptions, conversion, arithmetic, reductions, products against NumPy; errors."""
+
 from __future__ import annotations
 
 import math
@@ -20,14 +21,30 @@ def same(tensor, array, dtype=None):
     np.testing.assert_allclose(tensor.numpy(), array, 1e-6, 1e-6)
 
 
-# ---- from data ---------------------------------------------------------------------------------------------------------
+# ---- from data -------------------------------------------------------------------------------------------------------
 
-@pytest.mark.parametrize(("data", "dtype"), [
-    (3, weft.int64), (2.5, weft.float32), (True, weft.bool), ([1, 2], weft.int64), ([1, 2.5], weft.float32),
-    ([True, 2], weft.int64), ([True, False], weft.bool), ([True, 2.0], weft.float32), ([[1, 2], [3, 4]], weft.int64),
-    (range(3), weft.int64), ([], weft.float32), ([[], []], weft.float32), ((1.0, 2.0), weft.float32),
-    ([np.float64(1)], weft.float64), ([np.int32(1), np.int32(2)], weft.int32), (np.float32(1), weft.float32),
-])
+
+@pytest.mark.parametrize(
+    ("data", "dtype"),
+    [
+        (3, weft.int64),
+        (2.5, weft.float32),
+        (True, weft.bool),
+        ([1, 2], weft.int64),
+        ([1, 2.5], weft.float32),
+        ([True, 2], weft.int64),
+        ([True, False], weft.bool),
+        ([True, 2.0], weft.float32),
+        ([[1, 2], [3, 4]], weft.int64),
+        (range(3), weft.int64),
+        ([], weft.float32),
+        ([[], []], weft.float32),
+        ((1.0, 2.0), weft.float32),
+        ([np.float64(1)], weft.float64),
+        ([np.int32(1), np.int32(2)], weft.int32),
+        (np.float32(1), weft.float32),
+    ],
+)
 def test_from_python_data(data, dtype):
     t = weft.tensor(data)
     assert t.dtype is dtype
@@ -37,8 +54,13 @@ def test_from_python_data(data, dtype):
 @pytest.mark.parametrize("order", ["C", "F", "negative", "strided", "big-endian"])
 def test_from_numpy_of_any_layout_keeps_values_and_dtype(order):
     base = np.arange(12.0).reshape(3, 4)
-    array = {"C": base, "F": np.asfortranarray(base), "negative": base[::-1, ::-1], "strided": base[:, ::2],
-             "big-endian": base.astype(">f8")}[order]
+    array = {
+        "C": base,
+        "F": np.asfortranarray(base),
+        "negative": base[::-1, ::-1],
+        "strided": base[:, ::2],
+        "big-endian": base.astype(">f8"),
+    }[order]
     t = weft.tensor(array)
     same(t, array.astype("f8"), weft.float64)
     array[0, 0] = 99
@@ -54,12 +76,15 @@ def test_tensors_in_lists_and_copies_of_tensors():
     assert weft.as_tensor(x) is x
 
 
-@pytest.mark.parametrize(("data", "text"), [
-    ([[1, 2], [3]], r"length 2 at dim 1.*length 1 at data\[1\]"),
-    ([1, [2]], r"a number, got a sequence of length 1 at data\[1\]"),
-    ([[1], 2], r"got int 2 at data\[1\]"),
-    ([[[1, 2], [3, 4]], [[5, 6], [7]]], r"at data\[1\]\[1\]"),
-])
+@pytest.mark.parametrize(
+    ("data", "text"),
+    [
+        ([[1, 2], [3]], r"length 2 at dim 1.*length 1 at data\[1\]"),
+        ([1, [2]], r"a number, got a sequence of length 1 at data\[1\]"),
+        ([[1], 2], r"got int 2 at data\[1\]"),
+        ([[[1, 2], [3, 4]], [[5, 6], [7]]], r"at data\[1\]\[1\]"),
+    ],
+)
 def test_ragged_lists_name_the_place(data, text):
     with pytest.raises(ValueError, match=text):
         weft.tensor(data)
@@ -83,7 +108,8 @@ def test_requires_grad_only_for_floats():
         weft.tensor([1], requires_grad=True)
 
 
-# ---- from a description ------------------------------------------------------------------------------------------------
+# ---- from a description ----------------------------------------------------------------------------------------------
+
 
 def test_filled():
     same(weft.zeros(2, 3), np.zeros((2, 3), "f4"))
@@ -128,7 +154,8 @@ def test_limits_of_dtypes():
         weft.finfo(weft.int8)
 
 
-# ---- devices and conversion --------------------------------------------------------------------------------------------
+# ---- devices and conversion ------------------------------------------------------------------------------------------
+
 
 def test_devices():
     x = weft.zeros(2)
@@ -173,13 +200,28 @@ def test_tensors_hash_by_identity():
     assert len({a, b}) == 2 and a in [a]
 
 
-# ---- arithmetic --------------------------------------------------------------------------------------------------------
+# ---- arithmetic ------------------------------------------------------------------------------------------------------
 
 BINARY = {
-    "x + y": np.add, "x - y": np.subtract, "x * y": np.multiply, "x / y": np.divide, "x // y": np.floor_divide, "x % y": np.remainder,
-    "x == y": np.equal, "x != y": np.not_equal, "x < y": np.less, "x <= y": np.less_equal, "x > y": np.greater, "x >= y": np.greater_equal,
-    "weft.maximum(x, y)": np.maximum, "weft.minimum(x, y)": np.minimum, "weft.fmod(x, y)": np.fmod, "weft.atan2(x, y)": np.arctan2,
-    "weft.hypot(x, y)": np.hypot, "weft.copysign(x, y)": np.copysign, "weft.logaddexp(x, y)": np.logaddexp,
+    "x + y": np.add,
+    "x - y": np.subtract,
+    "x * y": np.multiply,
+    "x / y": np.divide,
+    "x // y": np.floor_divide,
+    "x % y": np.remainder,
+    "x == y": np.equal,
+    "x != y": np.not_equal,
+    "x < y": np.less,
+    "x <= y": np.less_equal,
+    "x > y": np.greater,
+    "x >= y": np.greater_equal,
+    "weft.maximum(x, y)": np.maximum,
+    "weft.minimum(x, y)": np.minimum,
+    "weft.fmod(x, y)": np.fmod,
+    "weft.atan2(x, y)": np.arctan2,
+    "weft.hypot(x, y)": np.hypot,
+    "weft.copysign(x, y)": np.copysign,
+    "weft.logaddexp(x, y)": np.logaddexp,
 }
 SHAPES = [((3, 4), (3, 4)), ((3, 4), (4,)), ((3, 1), (1, 4)), ((), (2,)), ((2, 0), (1,)), ((), ())]
 
@@ -191,8 +233,34 @@ def test_two_operands_broadcast_as_numpy(text, shapes):
     same(eval(text, {"weft": weft, "x": weft.tensor(a), "y": weft.tensor(b)}), BINARY[text](a, b))
 
 
-@pytest.mark.parametrize("name", ["exp", "expm1", "log", "log1p", "log2", "sqrt", "sin", "cos", "tan", "tanh", "sinh", "arctan", "arcsinh",
-                                  "floor", "ceil", "trunc", "sign", "abs", "negative", "square", "reciprocal", "isnan", "signbit"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "exp",
+        "expm1",
+        "log",
+        "log1p",
+        "log2",
+        "sqrt",
+        "sin",
+        "cos",
+        "tan",
+        "tanh",
+        "sinh",
+        "arctan",
+        "arcsinh",
+        "floor",
+        "ceil",
+        "trunc",
+        "sign",
+        "abs",
+        "negative",
+        "square",
+        "reciprocal",
+        "isnan",
+        "signbit",
+    ],
+)
 def test_one_operand_as_numpy(name):
     a = rng.random((3, 4)) + 0.1
     same(getattr(weft, name)(weft.tensor(a)), getattr(np, name)(a))
@@ -201,9 +269,17 @@ def test_one_operand_as_numpy(name):
 
 def test_reflected_operators_and_numbers():
     x = weft.tensor([1.0, 2.0, 4.0])
-    assert (5 - x).tolist() == [4.0, 3.0, 1.0] and (8 / x).tolist() == [8.0, 4.0, 2.0] and (2 ** x).tolist() == [2.0, 4.0, 16.0]
-    assert (7 // x).tolist() == [7.0, 3.0, 1.0] and (7 % x).tolist() == [0.0, 1.0, 3.0] and (1 + x * 2).tolist() == [3.0, 5.0, 9.0]
-    assert (x ** -1).tolist() == [1.0, 0.5, 0.25] and (x ** 0.5).tolist() == pytest.approx([1, math.sqrt(2), 2])
+    assert (
+        (5 - x).tolist() == [4.0, 3.0, 1.0]
+        and (8 / x).tolist() == [8.0, 4.0, 2.0]
+        and (2**x).tolist() == [2.0, 4.0, 16.0]
+    )
+    assert (
+        (7 // x).tolist() == [7.0, 3.0, 1.0]
+        and (7 % x).tolist() == [0.0, 1.0, 3.0]
+        and (1 + x * 2).tolist() == [3.0, 5.0, 9.0]
+    )
+    assert (x**-1).tolist() == [1.0, 0.5, 0.25] and (x**0.5).tolist() == pytest.approx([1, math.sqrt(2), 2])
     assert (np.float64(2) * x).dtype is weft.float32 and (x + np.ones(3)).dtype is weft.float64
     assert (np.ones(3) + x).tolist() == [2.0, 3.0, 5.0]
     with pytest.raises(TypeError):
@@ -227,7 +303,7 @@ def test_integer_division_by_zero_and_negative_powers():
             eval(text, {"x": x, "weft": weft})
     assert (x / 0).tolist() == [math.inf, -math.inf]
     with pytest.raises(RuntimeError, match="negative integer powers"):
-        x ** -1
+        x**-1
 
 
 def test_in_place_keeps_identity_memory_and_dtype():
@@ -247,7 +323,8 @@ def test_in_place_keeps_identity_memory_and_dtype():
         weft.ones(3, 1).expand(3, 2).add_(1)
 
 
-# ---- reductions and products -------------------------------------------------------------------------------------------
+# ---- reductions and products -----------------------------------------------------------------------------------------
+
 
 @pytest.mark.parametrize("dim", [None, 0, -1, (0, 2)])
 @pytest.mark.parametrize("name", ["sum", "mean", "prod", "var", "std", "amax", "amin"])
@@ -304,17 +381,25 @@ def test_products_as_numpy():
     same(weft.tensor([[1, 2], [3, 4]]) @ weft.tensor([1, 1]), np.array([3, 7]))
 
 
-# ---- errors ------------------------------------------------------------------------------------------------------------
+# ---- errors ----------------------------------------------------------------------------------------------------------
 
 ERRORS = [
-    ("weft.zeros(4, 3, 2, 1) + weft.ones(4, 3, 2)", ValueError, r"add: shapes \[4, 3, 2, 1\] and \[4, 3, 2\] do not broadcast.*unsqueeze"),
+    (
+        "weft.zeros(4, 3, 2, 1) + weft.ones(4, 3, 2)",
+        ValueError,
+        r"add: shapes \[4, 3, 2, 1\] and \[4, 3, 2\] do not broadcast.*unsqueeze",
+    ),
     ("weft.zeros(2, 3) @ weft.zeros(2, 3)", ValueError, r"\(2x3 and 2x3\).*transpose"),
     ("weft.zeros(2, 3) @ weft.zeros(3, 2, dtype=weft.float64)", TypeError, r"Float and Double.*\.to"),
     ("weft.zeros(2).dot(weft.zeros(3))", ValueError, r"\[2\].*\[3\]"),
     ("weft.zeros(2, 3).sum(2)", IndexError, r"\[-2, 1\], but got 2"),
     ("weft.zeros(2, 3).sum((0, 0))", ValueError, "appears multiple times"),
     ("weft.zeros(0).max()", IndexError, "numel"),
-    ("weft.cat([weft.zeros(2, 2), weft.zeros(3, 3)])", ValueError, r"Expected size 2 but got size 3.*\[2, 2\] and \[3, 3\]"),
+    (
+        "weft.cat([weft.zeros(2, 2), weft.zeros(3, 3)])",
+        ValueError,
+        r"Expected size 2 but got size 3.*\[2, 2\] and \[3, 3\]",
+    ),
     ("weft.stack([weft.zeros(2), weft.zeros(3)])", ValueError, r"\[2\] at entry 0 and \[3\] at entry 1"),
     ("weft.where(weft.zeros(2), 1, 2)", TypeError, "boolean tensor.*Float"),
     ("weft.zeros(2) & weft.zeros(2)", TypeError, "bitwise_and.*Float"),
