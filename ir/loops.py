@@ -12,6 +12,7 @@ from enum import Enum
 
 from .graph import Location
 from .index import Index, Symbol, Variable
+from .text import print_location
 from .types import DType, bool_, int64
 
 LANES = 16
@@ -58,7 +59,7 @@ class Site:
     loc: Location | None = None
 
     def __str__(self) -> str:
-        return f"{self.op}: an index outside [0, {self.size})" + (f"  # {self.loc}" if self.loc else "")
+        return f"{self.op}: an index outside [0, {self.size})" + print_location(self.loc)
 
 
 # Scalars -----------------------------------------------------------------------------------------------------------------------
@@ -299,7 +300,7 @@ def body_lines(body: Sequence[Statement], depth: int, locations: bool = True) ->
 
 def with_location(text: str, loc: Location | None) -> str:
     """`text` with the source line behind it."""
-    return f"{text}  # {loc}" if loc else text
+    return text + print_location(loc)
 
 
 def condition(left: Scalar, comparison: str, right: Scalar) -> Apply:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from .graph import Location
+from .text import print_location
 from .types import TensorType
 
 
@@ -277,8 +277,7 @@ def walk(steps: tuple[Step, ...], depth: int) -> Iterator[tuple[Step, int]]:
 
 
 def _location(step: Step) -> str:
-    loc: Location | None = step.node.loc if step.node is not None else None
-    return f"  # {loc}" if loc else ""
+    return print_location(step.node.loc) if step.node is not None else ""
 
 
 def _lines(steps: tuple[Step, ...], indent: str) -> Iterator[str]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from .types import DType
 
 if TYPE_CHECKING:
-    from .graph import Graph, Node, Value
+    from .graph import Graph, Location, Node, Value
 
 INDENT = "  "
 
@@ -28,8 +28,12 @@ def print_node(node: Node, names: Mapping[Value, str]) -> str:
     inputs = ", ".join(_name(v, names) for v in node.inputs)
     attrs = ", ".join(f"{k}={print_attr(node.attrs[k])}" for k in sorted(node.attrs))
     parts = [outputs, "=", node.op.name] + [inputs] * bool(inputs) + [f"{{{attrs}}}"] * bool(attrs)
-    place = f"  # {base_name(node.loc.file)}:{node.loc.line}" if node.loc else ""
-    return " ".join(parts) + place
+    return " ".join(parts) + print_location(node.loc)
+
+
+def print_location(loc: Location | None) -> str:
+    """The user's line behind a line of text: `  # file:line`, the file without its folders; nothing when unknown."""
+    return f"  # {base_name(loc.file)}:{loc.line}" if loc else ""
 
 
 def print_attr(value: Any) -> str:
