@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from itertools import product as all_indices
 
 from ..ir.graph import Graph, Node, Value
-from ..ir.index import Constant, Index, flatten
+from ..ir.index import Constant, Index, flatten, variables_of
 from ..ir.loops import Buffer, Literal, Load, Role, Scalar, named
 from ..ir.ops import OPS
 from ..ir.schedule import Group, Scheduler, best_rows, worth_sharing
@@ -206,13 +206,13 @@ class BodyWriter:
         update = self._only_update(value)
         if update is not None:
             return Place(self._update_place(update).buffer)
-        is_sorted = self.plan.producers[value].op is OPS.sort
-        if value.type.size <= 1 and not is_sorted:
+        is_line = task is Task.LINE and value.type.rank == len(self.plan.stage_of[value].sizes)
+        if value.type.size <= 1 and not is_line:
             return Place()
         if outside or task is Task.COLUMN_ARRAY:
             return self.scratch(value)
         row_scalar = value.type.size == writer.count and writer.row is not None
-        if not is_sorted and (row_scalar or not writer.read_later(value)):
+        if not is_line and (row_scalar or not writer.read_later(value)):
             return Place()
         if writer.row is not None:
             buffer = part_buffer(self.builder, value, writer.count)
@@ -263,7 +263,7 @@ class BodyWriter:
         """Straight-line code, element by element, with the elements in locals."""
         value = stage.value
         if value not in self.places:
-            memory = any(not g.unrolled for g in self.readers.get(value, ())) and value.type.size > 1
+            memory = value.type.size > 1 and any(not g.unrolled or self._reads_by_data(g, value) for g in self.readers.get(value, ()))
             self.places[value] = self.scratch(value) if memory else Place()
         place = self.places[value]
         elements: dict[int, Scalar] = {}
@@ -274,6 +274,10 @@ class BodyWriter:
             if place.buffer is not None:
                 self.builder.store(place.buffer, position, element, stage.node.loc)
         place.registers, place.level = elements, self.builder.level
+
+    def _reads_by_data(self, group: Group, value: Value) -> bool:
+        """Whether unrolled stages ask for elements of `value` at places that are data."""
+        return any(r.value is value and not set(variables_of(r.position)) <= set(s.axes) for s in group.stages for r in self.plan.access(s).reads)
 
     def _unrolled_element(self, stage: Stage, kept: Sequence[int]) -> Scalar:
         """One element of an unrolled stage."""

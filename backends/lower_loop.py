@@ -66,7 +66,7 @@ class LoopWriter(BodyWriter):
 
     def write_loop(self) -> None:
         """The whole kernel."""
-        groups = Scheduler(self.plan, worth_sharing, unroll=True).run()
+        self.groups = groups = Scheduler(self.plan, worth_sharing, unroll=True).run()
         self.extent = self.node.inputs[1]  # type: ignore[assignment]
         self.chunk = 1 << 40
         self.index = Variable(self.builder.name("iteration"), Symbol("iteration"))
@@ -120,6 +120,8 @@ class LoopWriter(BodyWriter):
             return False
         readers = [u for u in self.plan.units if isinstance(u, Stage) and any(r.value is c.param for r in self.plan.access(u).reads)]
         if c.buffer.size > 1 and not all(is_unrolled(s) for s in readers):
+            return False
+        if c.buffer.size > 1 and any(self._reads_by_data(g, c.param) for g in self.groups):
             return False
         maker = self.plan.stage_of.get(c.following)
         return maker is None and c.following is c.param or maker is not None and (is_unrolled(maker) or c.buffer.size == 1)

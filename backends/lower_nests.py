@@ -490,7 +490,7 @@ class GroupWriter:
         stage, builder = part.stage, self.builder
         match part.task:
             case Task.LINE:
-                emit_line(builder, self.points, stage, indices, self._store)
+                emit_line(builder, self.points, stage, indices, self._store, self._settle)
             case Task.ELEMENT:
                 element = self.points.computed(stage.value, indices) if stage.kind is Kind.MAP else self._inner_fold(part, indices)
                 self._give(stage, indices, element)
@@ -565,9 +565,11 @@ class GroupWriter:
 
     def _give(self, stage: Stage, indices: Sequence[Index], element: Scalar) -> None:
         """Makes an element known to the other stages of the nest, and stores it if anybody else needs it."""
-        kept = [indices[d] for d in stage.kept]
-        self.points.hold(stage.value, kept, element)
-        self._store(stage.value, kept, element)
+        self._settle(stage.value, [indices[d] for d in stage.kept], element)
+
+    def _settle(self, value: Value, indices: Sequence[Index], element: Scalar) -> None:
+        self.points.hold(value, indices, element)
+        self._store(value, indices, element)
 
     def _store(self, value: Value, indices: Sequence[Index], element: Scalar) -> None:
         """Stores an element if the value has memory."""

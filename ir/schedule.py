@@ -118,7 +118,7 @@ class Scheduler:
         for unit in self.plan.units:
             at = len(order)
             if self.unroll and isinstance(unit, Stage) and is_unrolled(unit):
-                reads = {r.value for r in self.plan.access(unit).reads}
+                reads = self.plan.sources(unit)
                 at = max((k + 1 for k, u in enumerate(order) if any(v in reads for v in u.outputs)), default=0)
                 while at < len(order) and isinstance(other := order[at], Stage) and is_unrolled(other):
                     at += 1
@@ -131,7 +131,7 @@ class Scheduler:
             self.groups.append(Group(external=unit))
             return len(self.groups) - 1
         access = self.plan.access(unit)
-        earliest = max((self.group_of.get(r.value, 0) for r in access.reads), default=0)
+        earliest = max((self.group_of.get(v, 0) for v in self.plan.sources(unit)), default=0)
         if unit.kind in (Kind.UPDATE, Kind.SCATTER):
             earliest = max(earliest, self._after_readers(unit))
         for number in range(earliest, len(self.groups)):

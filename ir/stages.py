@@ -232,6 +232,7 @@ class StagePlan:
         self._external, self._bare = external, bare
         self._accesses: dict[Stage, Access] = {}
         self._inner_axes: dict[Stage, int] = {}
+        self._sources: dict[Stage, set[Value]] = {}
         self._choose()
 
     def access(self, stage: Stage) -> Access:
@@ -239,6 +240,22 @@ class StagePlan:
         if stage not in self._accesses:
             self._accesses[stage] = stage.access(self.stored, self.producers)
         return self._accesses[stage]
+
+    def sources(self, stage: Stage) -> set[Value]:
+        """The stored values that a stage is computed from, also those of which no element turns out to be needed."""
+        if stage not in self._sources:
+            found: set[Value] = set()
+            pending, seen = [stage.node], {stage.node}
+            while pending:
+                for x in pending.pop().inputs:
+                    node = self.producers.get(x)
+                    if x in self.stored or node is None:
+                        found.add(x)
+                    elif node not in seen:
+                        seen.add(node)
+                        pending.append(node)
+            self._sources[stage] = found
+        return self._sources[stage]
 
     def inner_axis(self, stage: Stage) -> int:
         """The axis of a stage's space along which most of what it reads is contiguous; -1 when it has but one point."""

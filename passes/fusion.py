@@ -48,11 +48,12 @@ class _Fuser:
         self.producers = {v: n for n in graph.nodes for v in n.outputs}
         self.plan = StagePlan(graph, is_external, self._is_bare)
         self.kernel_of: dict[Value, int] = {}
+        self.order = {v: k for k, v in enumerate((*graph.params, *self.producers))}
 
     def run(self) -> Graph:
         """The fused graph."""
         kernels = self._kernels(Scheduler(self.plan, worth_sharing, unroll=True).run())
-        nodes = [self._fused_control(k.node) if k.node is not None else self._fusion(k.stages, kernels) for k in kernels]
+        nodes = [self._fused_control(k.node) if k.node is not None else self._fusion(k.stages) for k in kernels]
         return Graph(self.graph.name, self.graph.params, tuple(nodes), self.graph.results, self.graph.notes)
 
     def _is_bare(self, node: Node, readers: Container[Stage | Node]) -> bool:
@@ -90,7 +91,7 @@ class _Fuser:
 
     def _find(self, kernels: Sequence[_Kernel], group: Group, cost: int) -> int | None:
         """The first kernel that a small group may join."""
-        reads = {r.value for s in group.stages for r in self.plan.access(s).reads} | {s.node.inputs[0] for s in group.stages if is_update(s)}
+        reads = {v for s in group.stages for v in self.plan.sources(s)}
         first = max((self.kernel_of.get(v, 0) for v in reads), default=0)
         overwritten = {s.node.inputs[0] for s in group.stages if is_update(s)}
         for number in range(first, len(kernels)):
@@ -106,10 +107,11 @@ class _Fuser:
             return (group.external,)
         return tuple((s.node.op.name, s.sizes, s.value.dtype, self.plan.access(s).cost) for s in group.stages)
 
-    def _fusion(self, stages: Sequence[Stage], kernels: Sequence[_Kernel]) -> Node:
+    def _fusion(self, stages: Sequence[Stage]) -> Node:
         """The fusion node that computes the values of `stages` that are needed elsewhere."""
         members, params = self._members(stages)
-        outputs = [v for s in stages for v in s.outputs if self._is_needed(v, members)]
+        needed = self._needed_outside(members)
+        outputs = [v for s in stages for v in s.outputs if v in needed]
         copies = {p: Value(p.type, p.hint) for p in params}
         body = []
         for member in members:
@@ -134,26 +136,16 @@ class _Fuser:
                 else:
                     members.add(producer)
                     pending.append(producer)
-        order = {v: k for k, v in enumerate((*self.graph.params, *(v for n in self.graph.nodes for v in n.outputs)))}
-        return [n for n in self.graph.nodes if n in members], sorted(params, key=order.__getitem__)
+        return [n for n in self.graph.nodes if n in members], sorted(params, key=self.order.__getitem__)
 
-    def _is_needed(self, value: Value, members: Container[Node]) -> bool:
-        """Whether anybody outside of a kernel reads `value`."""
-        return value in self.needed_outside(members)
-
-    def needed_outside(self, members: Container[Node]) -> set[Value]:
+    def _needed_outside(self, members: Container[Node]) -> set[Value]:
         """The values that results or units outside of `members` read."""
         needed = set(self.graph.results)
         for unit in self.plan.units:
             node = unit if isinstance(unit, Node) else unit.node
             if node in members:
                 continue
-            if isinstance(unit, Node):
-                needed.update(node.inputs)
-            else:
-                needed.update(r.value for r in self.plan.access(unit).reads)
-                if is_update(unit):
-                    needed.add(node.inputs[0])
+            needed.update(node.inputs if isinstance(unit, Node) else self.plan.sources(unit))
         return needed
 
     # Control

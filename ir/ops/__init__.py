@@ -13,8 +13,11 @@ from . import (
     reductions,
     sorting,
     special,
+    unary,
+    updates,
+    views,
+    windows,
 )
-from . import unary, updates, views, windows
 from .registry import OPS
 
 DECLARING = (

@@ -1,4 +1,5 @@
-"""slant: the view behind sliding windows, whose transpose is a slant of a pad, so that windows differentiate without a scatter."""
+"""slant: the view behind sliding windows, whose transpose is a slant of a pad, so that windows differentiate without a
+scatter."""
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
