@@ -322,3 +322,36 @@ def test_gradient_same_as_torch(torch, name, line):
     assert expected[0].grad_fn.name() == name
     for a, b in zip(result[1:], expected[1:], strict=True):
         np.testing.assert_allclose(a, b, 1e-6, 1e-8)
+
+
+# ---- numbers of compiled functions -----------------------------------------------------------------------------------
+
+NUMBERS = (
+    "x + a, a + x, x * a, a - x, x / a, a / x, x % a, x // a, x ** a, a ** x, x < a",
+    "x.add(x, alpha=a), weft.sub(x, x, alpha=a), weft.addcmul(x, x, x, value=a), weft.addcdiv(x, x, x, value=a)",
+    "x.clamp(a), x.clamp(max=a), x.clamp(a - 1, a + 1), weft.where(x > a, x, a), x.masked_fill(x > a, a)",
+    "x.lerp(x * 2, a), weft.full((2,), a), weft.tensor(a), weft.tensor([a, 1.0]), weft.full_like(x, a)",
+    "x.new_tensor([a, a]), weft.linspace(0, a, 5), weft.arange(0.0, a, 0.5), weft.logspace(0, a, 3)",
+    "weft.addmm(x, x, x, beta=a), x.index_fill(0, weft.tensor([0]), a), x.scatter(0, weft.tensor([[1, 0]]), a)",
+    "x.norm(a), x.quantile(a / 4), x.var(correction=a), x.renorm(2, 0, a), x.histc(3, 0.0, a)",
+    "x.clone().fill_(a), x.clone().add_(a).mul_(a), x.nan_to_num(a), x.logit(a / 10), weft.xlogy(a, x)",
+    "weft.maximum(x, a), x.isclose(x + a), weft.gradient(x, spacing=a), weft.trapezoid(x, dx=a), weft.atan2(x, a)",
+)
+
+
+def assigned(x, a):
+    x[0] = a
+    x[:, 1] = x[:, 1] * a
+    x[x > a] = a
+    x[[0, 1], [1, 0]] = a
+    return (x,)
+
+
+@pytest.mark.parametrize("body", (*NUMBERS, assigned), ids=str)
+def test_numbers_that_change_between_calls(body):
+    function = eval(f"lambda x, a: ({body})", {"weft": weft}) if isinstance(body, str) else body
+    compiled = weft.compile(function)
+    point = weft.tensor([[0.5, 1.5], [2.5, 0.25]])
+    for a in (1.5, 2.0, 0.75):
+        for result, expected in zip(compiled(point.clone(), a), function(point.clone(), a), strict=True):
+            assert agree(plain(result), plain(expected))

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Sequence
 from typing import Any
 
@@ -378,7 +379,7 @@ def arange(start: Any, end: Any = None, step: Any = 1, *, dtype: DType | None = 
     as_device(device)
     if end is None:
         start, end = 0, start
-    start, end, step = (x.item() if isinstance(x, (Tensor, np.generic)) else x for x in (start, end, step))
+    start, end, step = map(_known, (start, end, step))
     integral = not any(isinstance(x, float) for x in (start, end, step))
     chosen = as_dtype(dtype) if dtype is not None else int64 if integral else get_default_dtype()
     if step == 0:
@@ -391,6 +392,13 @@ def arange(start: Any, end: Any = None, step: Any = 1, *, dtype: DType | None = 
         return finished(wrap((np.arange(n, dtype=wide) * wide(step) + wide(start)).astype(chosen.numpy)), requires_grad)
     wide_type = int64 if integral else float64
     return finished(EMIT.cast(_affine(_counted(n, wide_type), step, start), chosen), requires_grad)
+
+
+def _known(x: Any) -> Any:
+    """A bound as a plain Python number: the size of the result depends on it."""
+    if type(x) is RuntimeScalar:
+        return x.concrete("the size of a new tensor")
+    return x.item() if isinstance(x, (Tensor, np.generic)) else x
 
 
 def _affine(x: Tensor, factor: Any, offset: Any) -> Tensor:
@@ -408,15 +416,16 @@ def linspace(start: Any, end: Any, steps: int, *, dtype: DType | None = None, de
     chosen = get_default_dtype() if dtype is None else as_dtype(dtype)
     if steps < 0:
         raise error(ShapeError, "linspace: number of steps must be non-negative")
-    start, end = (x.item() if isinstance(x, Tensor) else x for x in (start, end))
+    steps = operator.index(steps)
+    start, end = (x.item() if isinstance(x, (Tensor, np.generic)) else x for x in (start, end))
     work = chosen if chosen.is_floating_point else float64
-    step = (end - start) / (steps - 1) if steps > 1 else 0.0
     place = _counted(steps, work)
+    first, last, step = (EMIT.expand(as_tensor_of(x, work), (steps,))
+                         for x in (start, end, (end - start) / (steps - 1) if steps > 1 else 0.0))
     back = EMIT.sub(EMIT.full_like(place, steps - 1), place)
-    left = EMIT.add(EMIT.full_like(place, start), EMIT.mul(place, EMIT.full_like(place, step)))
-    right = EMIT.sub(EMIT.full_like(place, end), EMIT.mul(back, EMIT.full_like(place, step)))
-    return finished(EMIT.cast(EMIT.select(EMIT.lt(place, EMIT.full_like(place, max(steps // 2, 1))), left, right),
-                              chosen), requires_grad)
+    left, right = EMIT.add(first, EMIT.mul(place, step)), EMIT.sub(last, EMIT.mul(back, step))
+    result = EMIT.select(EMIT.lt(place, EMIT.full_like(place, max(steps // 2, 1))), left, right)
+    return finished(EMIT.cast(result, chosen), requires_grad)
 
 
 def logspace(start: Any, end: Any, steps: int, base: float = 10.0, *, dtype: DType | None = None, device: Any = None,
@@ -424,7 +433,8 @@ def logspace(start: Any, end: Any, steps: int, base: float = 10.0, *, dtype: DTy
     """`steps` numbers from base ** start to base ** end, at equal ratios."""
     chosen = get_default_dtype() if dtype is None else as_dtype(dtype)
     exponent = linspace(start, end, steps, dtype=float64, device=device)
-    return finished(EMIT.cast(EMIT.pow(EMIT.full_like(exponent, base), exponent), chosen), requires_grad)
+    powers = EMIT.pow(EMIT.expand(as_tensor_of(operand("logspace", base), float64), tuple(exponent.shape)), exponent)
+    return finished(EMIT.cast(powers, chosen), requires_grad)
 
 
 def eye(n: int, m: int | None = None, *, dtype: DType | None = None, device: Any = None,

@@ -5,7 +5,7 @@ from typing import Any
 
 from ..ir.errors import DeviceError
 from .location import error
-from .tensor import Tensor
+from .tensor import Tensor, tensor_property
 
 _KNOWN_TYPES = ("cpu", "cuda", "mps", "xpu", "meta")
 
@@ -66,4 +66,5 @@ def _device(self: Tensor) -> Device:
     return CPU
 
 
-setattr(Tensor, "device", property(_device))
+_device.__name__ = "device"
+tensor_property(_device)

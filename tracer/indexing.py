@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from ..ir.errors import DTypeError, IndexRangeError, ShapeError
+from ..ir.errors import DTypeError, IndexRangeError, ShapeError, TraceError
 from ..ir.ops import OPS
 from ..ir.types import bool_, int64, uint8
 from .comparison import ne, select_by
@@ -181,7 +181,7 @@ def _add_slice(index: Index, item: slice) -> None:
     for bound in (item.start, item.stop, item.step):
         if (type(bound) is RuntimeScalar and bound.example is None or
                 isinstance(bound, Tensor) and bound._array is None):
-            raise error(ShapeError, "a slice whose bounds change while the program runs has no fixed size: use "
+            raise error(TraceError, "a slice whose bounds change while the program runs has no fixed size: use "
                                     "`x.narrow(dim, start, length)` with a constant length")
     step = 1 if item.step is None else operator.index(item.step)
     if step <= 0:

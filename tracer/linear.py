@@ -276,6 +276,7 @@ def chain_matmul(*matrices: Tensor) -> Tensor:
     return result
 
 
+@method()
 def cross(input: Tensor, other: Tensor, dim: int | None = None) -> Tensor:
     """The vector product along an axis of size 3 (by default the first such axis)."""
     shape = common_shape("cross", [tuple(input.shape), tuple(other.shape)])

@@ -13,7 +13,17 @@ from .comparison import eq, gt, isnan, lt, select_by
 from .dispatch import EMIT, apply_copy
 from .inplace import in_place
 from .location import error
-from .promotion import Operand, elementwise, floating_type, is_recorded, named, operand, result_type, strict
+from .promotion import (
+    Operand,
+    as_tensor_of,
+    elementwise,
+    floating_type,
+    is_recorded,
+    named,
+    operand,
+    result_type,
+    strict,
+)
 from .tensor import Tensor, method, wrap
 
 
@@ -125,6 +135,24 @@ def sgn(input: Tensor) -> Tensor:
 
 
 @method()
+def angle(input: Tensor) -> Tensor:
+    """0 for positive numbers, pi for negative ones (tensors are real)."""
+    x = EMIT.cast(input, floating_type(input))
+    return select_by(isnan(x), x, select_by(lt(x, 0), math.pi, 0, x.dtype), x.dtype)
+
+
+@method("conj", "conj_physical")
+def conj(input: Tensor) -> Tensor:
+    """The tensor itself (tensors are real)."""
+    return input
+
+
+def real(input: Tensor) -> Tensor:
+    """The tensor itself (tensors are real)."""
+    return input
+
+
+@method()
 def frac(input: Tensor) -> Tensor:
     """The part after the decimal point, with the sign of the element."""
     return named(sub(input, trunc(input)), "FracBackward0")
@@ -211,8 +239,7 @@ def xlogy(input: Operand, other: Operand) -> Tensor:
     """input * log(other), and 0 where input is 0."""
     input, other = operand("xlogy", input), operand("xlogy", other)
     dtype = floating_type(input, other)
-    x = EMIT.cast(input, dtype) if isinstance(input, Tensor) else EMIT.scalar(input, dtype)
-    y = EMIT.cast(other, dtype) if isinstance(other, Tensor) else EMIT.scalar(other, dtype)
+    x, y = as_tensor_of(input, dtype), as_tensor_of(other, dtype)
     product = mul(x, log(y))
     return named(select_by(isnan(y), math.nan, select_by(eq(x, 0), 0, product, dtype), dtype), "XlogyBackward0")
 

@@ -15,6 +15,7 @@ the top 24 bits of
 from __future__ import annotations
 
 import math
+import operator
 import os
 import threading
 from collections.abc import Sequence
@@ -234,6 +235,7 @@ def randint(low: int, high: Any = None, size: Any = None, *, generator: Generato
     as_device(device)
     if size is None:
         low, high, size = 0, low, high
+    low, high = operator.index(low), operator.index(high)
     if not low < high:
         raise error(ShapeError, f"random_ expects 'from' to be less than 'to', but got from={low} >= to={high}")
     shape = check_sizes("randint", sizes([size]))
@@ -361,10 +363,8 @@ def bernoulli_(self: Tensor, p: Any = 0.5, *, generator: Generator | None = None
 def random_(self: Tensor, from_: int = 0, to: int | None = None, *, generator: Generator | None = None) -> Tensor:
     """Fills the tensor with integers in [from_, to), or below `from_` when it stands alone; all exact values of the
     dtype by default."""
-    low, high = from_, to
-    if to is None:
-        low, high = 0, from_ or _span(self.dtype)
-    assert high is not None
+    low, high = (from_, to) if to is not None else (0, from_ or _span(self.dtype))
+    low, high = operator.index(low), operator.index(high)
     if not low < high:
         raise error(ShapeError, f"random_ expects 'from' to be less than 'to', but got from={low} >= to={high}")
     return assign(self, EMIT.cast(integer_values(_shape(self), low, high, generator), self.dtype), "random_")

@@ -2,6 +2,8 @@
 from __future__ import annotations
 
 import math
+from builtins import any as builtin_any
+from builtins import max as builtin_max
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -12,7 +14,7 @@ from ..ir.op import Op
 from ..ir.ops import OPS
 from ..ir.types import DType, bool_, int64, uint8
 from .arithmetic import add, div, mul, sub
-from .axes import axes, axis, count
+from .axes import axes, axis, count, sizes
 from .comparison import eq, isnan, maximum, minimum, ne, select_by, truth
 from .dispatch import EMIT, apply
 from .dtypes import as_dtype, torch_name
@@ -85,6 +87,16 @@ def sum(input: Tensor, dim: Dims = None, keepdim: bool = False, *, dtype: DType 
     """The sum of all elements, or over the axes `dim`; integers and bools are added in int64."""
     dims = axes(_all_if_empty(dim), input.ndim)
     return reduce(OPS.sum, _wide(input, dtype), dims, keepdim, "SumBackward0" if dim is None else "SumBackward1")
+
+
+@method()
+def sum_to_size(input: Tensor, *size: Any) -> Tensor:
+    """The sum over those axes that broadcasting from `size` to this tensor's shape would have made."""
+    wanted, shape = sizes(size), tuple(input.shape)
+    lead = len(shape) - len(wanted)
+    if lead < 0 or builtin_any(n not in (1, m) for n, m in zip(wanted, shape[lead:], strict=True)):
+        raise error(ShapeError, f"size {list(wanted)} is not expandable to size {list(shape)}.")
+    return EMIT.sum_to(input, wanted)
 
 
 @method()
@@ -405,11 +417,6 @@ def cov(input: Tensor, *, correction: int = 1, fweights: Tensor | None = None,
     product = left @ distance.t()
     matrix = div(product, float(free) if isinstance(free, int) else free)
     return matrix.squeeze()
-
-
-def builtin_max(a: int, b: int) -> int:
-    """The larger of two Python numbers (`max` names the tensor function here)."""
-    return a if a > b else b
 
 
 @method()

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import math
 import operator
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,7 +20,7 @@ from .dtypes import as_dtype
 from .inplace import in_place
 from .joining import cat
 from .location import error
-from .promotion import floating_type, named, result_type
+from .promotion import as_tensor_of, floating_type, named, operand, result_type
 from .reductions import MaxResult, check_same_shape, take_along
 from .reductions import sum as sum_of
 from .shape import narrow, reshape, slice_step
@@ -104,6 +105,54 @@ def diff(input: Tensor, n: int = 1, dim: int = -1, prepend: Tensor | None = None
         right, left = narrow(x, d, 1, length - 1), narrow(x, d, 0, length - 1)
         x = right ^ left if x.dtype is bool_ else sub(right, left)
     return x
+
+
+def gradient(input: Tensor, *, spacing: Any = 1, dim: int | Sequence[int] | None = None,
+             edge_order: int = 1) -> tuple[Tensor, ...]:
+    """Estimates of the partial derivatives of samples on a grid: central differences inside, one-sided ones (of
+    `edge_order` 1 or 2) at the edges.
+
+    Args:
+        spacing: the distance of samples, for all axes or for each; or the coordinates along each axis, as vectors.
+    """
+    if edge_order not in (1, 2):
+        raise error(ShapeError, f"gradient: edge_order must be 1 or 2, got {edge_order}")
+    named_dims = range(input.ndim) if dim is None else [dim] if isinstance(dim, int) else dim
+    along = [axis(d, input.ndim) for d in named_dims]
+    steps = list(spacing) if isinstance(spacing, Sequence) else [spacing] * len(along)
+    if len(steps) != len(along):
+        raise error(ShapeError, f"gradient: {len(steps)} spacings for {len(along)} dimensions")
+    x = EMIT.cast(input, floating_type(input))
+    return tuple(_derivative(x, d, h, edge_order) for d, h in zip(along, steps, strict=True))
+
+
+def _derivative(x: Tensor, d: int, spacing: Any, edge_order: int) -> Tensor:
+    n = x.shape[d]
+    if n < edge_order + 1:
+        raise error(ShapeError, f"gradient: each dimension needs at least edge_order + 1 = {edge_order + 1} samples, "
+                                f"dimension {d} has {n}")
+    if isinstance(spacing, Tensor) and spacing.ndim:
+        h = reshape(diff(EMIT.cast(spacing, x.dtype)), *[-1 if k == d else 1 for k in range(x.ndim)])
+    else:
+        shape = tuple(n - 1 if k == d else 1 for k in range(x.ndim))
+        h = EMIT.expand(as_tensor_of(operand("gradient", spacing), x.dtype), shape)
+    slope = div(diff(x, dim=d), h)  # between neighbours
+    if n == 2:
+        return cat([slope, slope], d)
+    left, right = narrow(slope, d, 0, n - 2), narrow(slope, d, 1, n - 2)
+    before, after = narrow(h, d, 0, n - 2), narrow(h, d, 1, n - 2)
+    inner = div(add(mul(left, after), mul(right, before)), add(before, after))
+    first, last = narrow(slope, d, 0, 1), narrow(slope, d, n - 2, 1)
+    if edge_order == 2:
+        first, last = _edge(slope, h, d, 0, 1), _edge(slope, h, d, n - 2, n - 3)
+    return cat([first, inner, last], d)
+
+
+def _edge(slope: Tensor, h: Tensor, d: int, near: int, far: int) -> Tensor:
+    """The second-order slope at an edge, from the slopes of its two nearest intervals."""
+    a, b = narrow(h, d, near, 1), narrow(h, d, far, 1)
+    bend = div(sub(narrow(slope, d, far, 1), narrow(slope, d, near, 1)), add(a, b))
+    return sub(narrow(slope, d, near, 1), mul(bend, a))
 
 
 def trapezoid(y: Tensor, x: Tensor | None = None, *, dx: float = 1.0, dim: int = -1) -> Tensor:
@@ -348,6 +397,7 @@ def bucketize(input: Any, boundaries: Tensor, *, out_int32: bool = False, right:
     return searchsorted(boundaries, input, out_int32=out_int32, right=right)
 
 
+@method()
 def bincount(input: Tensor, weights: Tensor | None = None, minlength: int = 0) -> Tensor:
     """How often each non-negative integer occurs (or the sum of its weights). Traced, `minlength` must cover all of
     them."""

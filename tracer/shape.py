@@ -368,7 +368,8 @@ def select(input: Tensor, dim: int, index: Any) -> Tensor:
 
 def _selected(x: Tensor, d: int, index: int, name: str) -> Tensor:
     array = x._array
-    part = None if array is None else array[(*(slice(None),) * d, index, ...)]
+    key: tuple[Any, ...] = (*(slice(None),) * d, index, ...)
+    part = None if array is None else array[key]
     return chain(x, select_steps(tuple(x.shape), d, index), name, part)
 
 
