@@ -65,7 +65,14 @@ def test_read_only_arrays_may_be_read():
     array.flags.writeable = False
     x = weft.from_numpy(array)
     assert (x + 1).tolist() == [1, 2, 3]
-    for write in (lambda: x.add_(1), lambda: x.zero_(), lambda: x.__setitem__(0, 1.0), lambda: x[0].fill_(2)):
+    compiled = weft.compile(lambda x: x.add_(1))
+    for write in (
+        lambda: x.add_(1),
+        lambda: x.zero_(),
+        lambda: x.__setitem__(0, 1.0),
+        lambda: x[0].fill_(2),
+        lambda: compiled(x),
+    ):
         with pytest.raises(RuntimeError, match="read-only"):
             write()
 
@@ -113,6 +120,7 @@ def test_copy_and_pickle():
     pickle.dump(weft.int8, stream)
     stream.seek(0)
     assert pickle.load(stream) is weft.int8
+    assert copy.copy(x).data_ptr() == x.data_ptr() and copy.copy(x).requires_grad
     with pytest.raises(RuntimeError, match="detach"):
         copy.deepcopy(x * 2)
 

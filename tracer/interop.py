@@ -10,7 +10,7 @@ from .dispatch import require_no_trace
 from .location import error
 from .promotion import tensor_over
 from .storage import publish
-from .tape import tensor_requires_grad
+from .tape import alias_of, tensor_requires_grad
 from .tensor import Tensor, method, wrap
 
 
@@ -73,6 +73,14 @@ method("__dlpack_device__")(_dlpack_device)
 
 
 # ---- copy and pickle -------------------------------------------------------------------------------------------------
+
+@method("__copy__")
+def _shallow_copy(self: Tensor) -> Tensor:
+    """Another tensor over the same memory, as torch's copy.copy; a leaf stays one that requires grad or not."""
+    result = alias_of(self)
+    result._requires_grad = self._requires_grad and self.is_leaf
+    return result
+
 
 def _deepcopy(self: Tensor, memo: dict[int, Any]) -> Tensor:
     known = memo.get(id(self))

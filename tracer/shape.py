@@ -551,7 +551,7 @@ def contiguous(input: Tensor) -> Tensor:
     return named(apply_copy(OPS.reshape, input, {"shape": tuple(input.shape)}), "CloneBackward0")
 
 
-@method("clone", "__copy__")
+@method()
 def clone(input: Tensor) -> Tensor:
     """A copy in memory of its own, through which gradients flow; strides of dense memory are kept."""
     result = named(apply_copy(OPS.reshape, input, {"shape": tuple(input.shape)}), "CloneBackward0")
