@@ -22,9 +22,6 @@ Number = Any
 SIGNED = {8: "i8", 16: "i16", 32: "i32", 64: "i64"}
 """Width -> the signed integer dtype of that width."""
 
-UNSIGNED = {8: "u8", 32: "u32", 64: "u64"}
-"""Width -> the unsigned integer dtype of that width."""
-
 
 class Arithmetic(ABC):
     """Operations on values, each of which has one dtype.

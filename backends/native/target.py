@@ -15,8 +15,9 @@ LOCK = ForkSafeLock()
 
 @functools.cache
 def features() -> str:
-    """The host's features as LLVM writes them; vectors may be as wide as the registers."""
-    return llvm.get_host_cpu_features().flatten() + ",-prefer-256-bit"
+    """The host's features as LLVM writes them; on x86, vectors may be as wide as the registers."""
+    wide = ",-prefer-256-bit" if llvm.get_process_triple().startswith("x86_64") else ""
+    return llvm.get_host_cpu_features().flatten() + wide
 
 
 @functools.cache
