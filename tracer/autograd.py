@@ -65,8 +65,16 @@ def sweep(roots: Sequence[Tensor], seeds: Sequence[Tensor], wanted: Sequence[Edg
         _check_trace(records)
         targets |= {(r, k): None for r in records if r.retained for k in r.retained}
         walked: list[Record] = []
-        found = backpropagate(records, cotangents, targets, EMIT, input_keys=edges_of, output_keys=_output_keys, on_node=walked.append,
-                              arrive=_call_hooks if any(r.hooks for r in records) else None)
+        found = backpropagate(
+            records,
+            cotangents,
+            targets,
+            EMIT,
+            input_keys=edges_of,
+            output_keys=_output_keys,
+            on_node=walked.append,
+            arrive=_call_hooks if any(r.hooks for r in records) else None,
+        )
         found |= {edge: _hooked(edge[0].leaf, g) for edge, g in found.items() if isinstance(edge[0], Accumulate)}
     for entry in records:
         _keep_retained(entry, found)
@@ -99,7 +107,9 @@ def _replaced(value: Tensor, hooks: Iterable[Callable[[Tensor], Tensor | None]])
         changed = hook(value)
         if changed is not None:
             if tuple(changed.shape) != tuple(value.shape):
-                raise error(ShapeError, f"a hook made a gradient of shape {list(changed.shape)} from one of {list(value.shape)}")
+                raise error(
+                    ShapeError, f"a hook made a gradient of shape {list(changed.shape)} from one of {list(value.shape)}"
+                )
             value = changed
     return value
 
@@ -108,8 +118,11 @@ def _check_trace(records: Sequence[Record]) -> None:
     for entry in records:
         if entry.trace is not STATE.trace:
             what = "outside" if STATE.trace is not None else "inside"
-            raise error(TraceError, f"backward reaches an operation ({entry.name}) that was recorded {what} the compiled function: "
-                        "compute the whole loss where backward is called, or detach() what comes from elsewhere")
+            raise error(
+                TraceError,
+                f"backward reaches an operation ({entry.name}) that was recorded {what} the compiled function: "
+                "compute the whole loss where backward is called, or detach() what comes from elsewhere",
+            )
 
 
 def _ends(records: Sequence[Record], cotangents: Iterable[Edge]) -> set[Edge]:
@@ -154,18 +167,28 @@ def alias_value(value: Tensor) -> Tensor:
 def _seed(root: Tensor, gradient: Tensor | None, what: str) -> Tensor:
     if gradient is None:
         if root.shape.numel() != 1:
-            raise error(GradientError, f"grad can be implicitly created only for scalar outputs, got shape {list(root.shape)}: "
-                        f"reduce it (`.sum()`) or pass `{what}`")
+            raise error(
+                GradientError,
+                f"grad can be implicitly created only for scalar outputs, got shape {list(root.shape)}: "
+                f"reduce it (`.sum()`) or pass `{what}`",
+            )
         return EMIT.full_like(root, 1)
     if tuple(gradient.shape) != tuple(root.shape):
-        raise error(ShapeError, f"backward: the gradient has shape {list(gradient.shape)}, the tensor {list(root.shape)}: they must be equal")
+        raise error(
+            ShapeError,
+            f"backward: the gradient has shape {list(gradient.shape)}, the tensor {list(root.shape)}: they must be "
+            "equal",
+        )
     return gradient
 
 
 def _check_root(root: Tensor) -> None:
     if not tensor_requires_grad(root):
-        raise error(GradientError, "element 0 of tensors does not require grad and does not have a grad_fn: make an input with "
-                    "requires_grad=True, and compute the result outside no_grad()")
+        raise error(
+            GradientError,
+            "element 0 of tensors does not require grad and does not have a grad_fn: make an input with "
+            "requires_grad=True, and compute the result outside no_grad()",
+        )
 
 
 @method()
@@ -185,8 +208,13 @@ def backward(self: Tensor, gradient: Tensor | None = None, retain_graph: bool | 
     backward_all([self], None if gradient is None else [gradient], retain_graph, create_graph, inputs)
 
 
-def backward_all(tensors: Sequence[Tensor] | Tensor, grad_tensors: Sequence[Tensor | None] | None = None, retain_graph: bool | None = None,
-                 create_graph: bool = False, inputs: Tensor | Sequence[Tensor] | None = None) -> None:
+def backward_all(
+    tensors: Sequence[Tensor] | Tensor,
+    grad_tensors: Sequence[Tensor | None] | None = None,
+    retain_graph: bool | None = None,
+    create_graph: bool = False,
+    inputs: Tensor | Sequence[Tensor] | None = None,
+) -> None:
     """The sum of the derivatives of several tensors, accumulated in the leaves (torch.autograd.backward)."""
     roots = [tensors] if isinstance(tensors, Tensor) else list(tensors)
     for root in roots:
@@ -222,8 +250,14 @@ def _wanted_edge(tensor: Tensor) -> Edge:
     return edge
 
 
-def grad(outputs: Tensor | Sequence[Tensor], inputs: Tensor | Sequence[Tensor], grad_outputs: Tensor | Sequence[Tensor | None] | None = None,
-         retain_graph: bool | None = None, create_graph: bool = False, allow_unused: bool = False) -> tuple[Tensor | None, ...]:
+def grad(
+    outputs: Tensor | Sequence[Tensor],
+    inputs: Tensor | Sequence[Tensor],
+    grad_outputs: Tensor | Sequence[Tensor | None] | None = None,
+    retain_graph: bool | None = None,
+    create_graph: bool = False,
+    allow_unused: bool = False,
+) -> tuple[Tensor | None, ...]:
     """The derivative of the sum of `outputs` by each of `inputs` (torch.autograd.grad); nothing is accumulated.
 
     Returns:
@@ -234,7 +268,11 @@ def grad(outputs: Tensor | Sequence[Tensor], inputs: Tensor | Sequence[Tensor], 
     """
     roots = [outputs] if isinstance(outputs, Tensor) else list(outputs)
     targets = [inputs] if isinstance(inputs, Tensor) else list(inputs)
-    given = [grad_outputs] if isinstance(grad_outputs, Tensor) or grad_outputs is None and len(roots) == 1 else list(grad_outputs or [None] * len(roots))
+    given = (
+        [grad_outputs]
+        if isinstance(grad_outputs, Tensor) or grad_outputs is None and len(roots) == 1
+        else list(grad_outputs or [None] * len(roots))
+    )
     for root in roots:
         _check_root(root)
     edges = [_wanted_edge(t) for t in targets]
@@ -248,7 +286,7 @@ def grad(outputs: Tensor | Sequence[Tensor], inputs: Tensor | Sequence[Tensor], 
     return tuple(None if r is None else r if create_graph or STATE.trace is not None else alias_of(r) for r in results)
 
 
-# ---- the rest of the surface on tensors ---------------------------------------------------------------------------------
+# ---- the rest of the surface on tensors ------------------------------------------------------------------------------
 
 def _get_requires_grad(self: Tensor) -> bool:
     """Whether operations on this tensor are recorded; may be set on leaves of floating-point dtype."""
@@ -259,8 +297,11 @@ def _set_requires_grad(self: Tensor, value: bool) -> None:
     if self._current_edge() is not None:
         if value:
             return
-        raise error(GradientError, "you can only change requires_grad flags of leaf variables. If you want to use a computed variable in a "
-                    "subgraph that doesn't require differentiation use var_no_grad = var.detach()")
+        raise error(
+            GradientError,
+            "you can only change requires_grad flags of leaf variables. If you want to use a computed variable in a "
+            "subgraph that doesn't require differentiation use var_no_grad = var.detach()",
+        )
     if value and not self.dtype.is_floating_point:
         raise error(GradientError, f"only Tensors of floating point dtype can require gradients, got {self.dtype}")
     if STATE.trace is None:
@@ -323,7 +364,8 @@ def retains_grad(self: Tensor) -> bool:
 
 @method()
 def register_hook(self: Tensor, hook: Callable[[Tensor], Tensor | None]) -> Any:
-    """Calls `hook` with the gradient of this tensor whenever one is computed; a result replaces it. Returns a handle with `remove()`.
+    """Calls `hook` with the gradient of this tensor whenever one is computed; a result replaces it. Returns a handle
+    with `remove()`.
 
     The hook of a tensor that an operation made stays with the value that it has now, when the tensor is written later.
     """
@@ -368,7 +410,10 @@ def _get_data(self: Tensor) -> Tensor:
 
 def _set_data(self: Tensor, other: Tensor) -> None:
     if STATE.trace is not None:
-        raise error(TraceError, "`tensor.data = ...` inside a compiled function: write the values with `tensor.copy_(...)` under no_grad")
+        raise error(
+            TraceError,
+            "`tensor.data = ...` inside a compiled function: write the values with `tensor.copy_(...)` under no_grad",
+        )
     self._array, self._storage_or_none = other._memory(), other._storage
     self._base, self._steps = None, ()
     EPOCH.bump()

@@ -1,8 +1,9 @@
 """What a traced function reads besides its arguments: globals, closure cells, attributes of modules and plain objects.
 
-The function is run as a clone whose globals and cells are watched. Numbers read there become run-time inputs; other values become guards,
-compared before every later call. Functions of the user that the clone calls by a global or a cell are cloned too; those reached in other
-ways (methods) are seen by a profile hook, and the simple globals they name become guards.
+The function is run as a clone whose globals and cells are watched. Numbers read there become run-time inputs; other
+values become guards, compared before every later call. Functions of the user that the clone calls by a global or a cell
+are cloned too; those reached in other ways (methods) are seen by a profile hook, and the simple globals they name
+become guards.
 """
 from __future__ import annotations
 
@@ -21,7 +22,9 @@ from .tensor import Tensor
 if TYPE_CHECKING:
     from .trace import Trace
 
-_LIBRARY = tuple(p for p in {sysconfig.get_path("stdlib"), sysconfig.get_path("purelib"), sysconfig.get_path("platlib")} if p)
+_LIBRARY = tuple(
+    p for p in {sysconfig.get_path("stdlib"), sysconfig.get_path("purelib"), sysconfig.get_path("platlib")} if p
+)
 
 
 class Guard:
@@ -81,7 +84,9 @@ class WatchedModule(types.ModuleType):
         value = getattr(module, name)
         if name.startswith("__"):
             return value
-        return capture.value_of(("global", id(vars(module)), name), f"`{module.__name__}.{name}`", lambda: getattr(module, name))
+        return capture.value_of(
+            ("global", id(vars(module)), name), f"`{module.__name__}.{name}`", lambda: getattr(module, name)
+        )
 
 
 class Capture:
@@ -146,7 +151,9 @@ class Capture:
 
     def _fill(self, fresh: types.CellType, cell: types.CellType, name: str) -> None:
         try:
-            value = self.value_of(("cell", id(cell), name), f"the variable `{name}` of the enclosing function", lambda: cell.cell_contents)
+            value = self.value_of(
+                ("cell", id(cell), name), f"the variable `{name}` of the enclosing function", lambda: cell.cell_contents
+            )
         except ValueError:
             return
         fresh.cell_contents = value
@@ -156,12 +163,20 @@ class Capture:
         for watched in self._globals.values():
             for name, value in dict.items(watched):
                 if name not in watched.real or watched.real[name] is not value:
-                    raise error(TraceError, f"the compiled function assigns the global `{name}`: it would happen in the first call only. Return "
-                                "the value, or keep it in a tensor")
+                    raise error(
+                        TraceError,
+                        f"the compiled function assigns the global `{name}`: it would happen in the first call only. "
+                        "Return "
+                        "the value, or keep it in a tensor",
+                    )
         for fresh, _, value, name in self._cells:
             if fresh.cell_contents is not value:
-                raise error(TraceError, f"the compiled function assigns `{name}` of the enclosing function: it would happen in the first call "
-                            "only. Return the value, or keep it in a tensor")
+                raise error(
+                    TraceError,
+                    f"the compiled function assigns `{name}` of the enclosing function: it would happen in the first "
+                    "call "
+                    "only. Return the value, or keep it in a tensor",
+                )
 
     def _profile(self, frame: types.FrameType, event: str, _: Any) -> None:
         """Guards the simple globals that functions reached in other ways than by name (methods) may read."""

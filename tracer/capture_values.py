@@ -1,4 +1,5 @@
-"""How a value that a trace relied on is remembered and compared: simple values by value, containers one level deep, others by identity."""
+"""How a value that a trace relied on is remembered and compared: simple values by value, containers one level deep,
+others by identity."""
 from __future__ import annotations
 
 import sys
@@ -55,4 +56,6 @@ def expectation(value: Any) -> Any:
 
 
 def _is_weft(value: Any) -> bool:
-    return any(is_own_file(getattr(sys.modules.get(k.__module__), "__file__", None) or "") for k in type(value).__mro__[:-1])
+    return any(
+        is_own_file(getattr(sys.modules.get(k.__module__), "__file__", None) or "") for k in type(value).__mro__[:-1]
+    )

@@ -1,7 +1,7 @@
 """cond, while_loop and scan: control flow that depends on values, as functions over tensors.
 
-In eager mode they are plain Python. In a compiled function they become nodes with regions. The names and signatures are torch's
-(`torch.cond`, `torch.while_loop`); `scan` is JAX's.
+In eager mode they are plain Python. In a compiled function they become nodes with regions. The names and signatures are
+torch's (`torch.cond`, `torch.while_loop`); `scan` is JAX's.
 """
 from __future__ import annotations
 
@@ -23,8 +23,11 @@ from .tensor import Tensor
 from .trace import Trace
 
 
-def cond(pred: Tensor | bool, true_fn: Callable[..., Any], false_fn: Callable[..., Any], operands: Sequence[Any] = ()) -> Any:
-    """`true_fn(*operands)` if `pred` else `false_fn(*operands)`; in a compiled function the choice is made when the program runs.
+def cond(
+    pred: Tensor | bool, true_fn: Callable[..., Any], false_fn: Callable[..., Any], operands: Sequence[Any] = ()
+) -> Any:
+    """`true_fn(*operands)` if `pred` else `false_fn(*operands)`; in a compiled function the choice is made when the
+    program runs.
 
     Args:
         pred: a bool, or a tensor with one element.
@@ -38,7 +41,9 @@ def cond(pred: Tensor | bool, true_fn: Callable[..., Any], false_fn: Callable[..
         return true_fn(*operands) if bool(pred) else false_fn(*operands)
     trace = STATE.trace
     predicate = EMIT.view_as(EMIT.cast(pred, bool_), ())
-    branches = [record_region(trace, f, operands, f"cond: {name}") for f, name in ((true_fn, "true_fn"), (false_fn, "false_fn"))]
+    branches = [
+        record_region(trace, f, operands, f"cond: {name}") for f, name in ((true_fn, "true_fn"), (false_fn, "false_fn"))
+    ]
     _check_same(branches)
     storages = list(dict.fromkeys(s for branch in branches for s in branch.written))
     results = [[*branch.result_values, *map(branch.end_value, storages)] for branch in branches]
@@ -53,10 +58,14 @@ def cond(pred: Tensor | bool, true_fn: Callable[..., Any], false_fn: Callable[..
     return unflatten(branches[0].structure, outputs[:count])
 
 
-def while_loop(cond_fn: Callable[..., Any], body_fn: Callable[..., Any], carried_inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
-    """Calls `body_fn(*carried)` for new carried tensors as long as `cond_fn(*carried)` holds; the last ones (torch.while_loop).
+def while_loop(
+    cond_fn: Callable[..., Any], body_fn: Callable[..., Any], carried_inputs: Sequence[Tensor]
+) -> tuple[Tensor, ...]:
+    """Calls `body_fn(*carried)` for new carried tensors as long as `cond_fn(*carried)` holds; the last ones
+    (torch.while_loop).
 
-    No gradient flows through it: the number of iterations is not known. In a compiled function the carried tensors keep their types.
+    No gradient flows through it: the number of iterations is not known. In a compiled function the carried tensors keep
+    their types.
 
     Raises:
         ShapeError: the body returns other shapes or dtypes than it was given.
@@ -69,13 +78,20 @@ def while_loop(cond_fn: Callable[..., Any], body_fn: Callable[..., Any], carried
     return _traced_while(STATE.trace, cond_fn, body_fn, state)
 
 
-def _traced_while(trace: Trace, cond_fn: Callable[..., Any], body_fn: Callable[..., Any], state: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    carried = [trace.new_tensor(trace.read(t)) for t in state]      # storages of their own: the body may write its arguments
+def _traced_while(
+    trace: Trace, cond_fn: Callable[..., Any], body_fn: Callable[..., Any], state: tuple[Tensor, ...]
+) -> tuple[Tensor, ...]:
+    carried = [
+        trace.new_tensor(trace.read(t)) for t in state
+    ]  # storages of their own: the body may write its arguments
     condition = record_region(trace, cond_fn, carried, "while_loop: cond_fn")
     body = record_region(trace, lambda *args: tuple(body_fn(*args)), carried, "while_loop: body_fn")
     before, after = [t.type_ for t in carried], [t.type_ for t in body.results]
     if before != after:
-        raise error(ShapeError, f"while_loop: the body was given {_types(before)} and returned {_types(after)}: they must be equal")
+        raise error(
+            ShapeError,
+            f"while_loop: the body was given {_types(before)} and returned {_types(after)}: they must be equal",
+        )
     if condition.written:
         raise error(TraceError, "while_loop: cond_fn writes into a tensor: do that in body_fn")
     own = {t._storage for t in carried}
@@ -87,8 +103,16 @@ def _traced_while(trace: Trace, cond_fn: Callable[..., Any], body_fn: Callable[.
     for region in (condition, body):
         inside = [region.inside[t._storage] for t in carried] + [region.inside[s] for s in storages]
         region.stand_ins |= dict(zip(inside, keys, strict=True))
-    outside = {v: None for r, values in ((condition, [predicate]), (body, nexts)) for v in r.operands(values) if v not in set(keys)}
-    graphs = [condition.graph("condition", [*keys, *outside], [predicate]), body.graph("body", [*keys, *outside], nexts)]
+    outside = {
+        v: None
+        for r, values in ((condition, [predicate]), (body, nexts))
+        for v in r.operands(values)
+        if v not in set(keys)
+    }
+    graphs = [
+        condition.graph("condition", [*keys, *outside], [predicate]),
+        body.graph("body", [*keys, *outside], nexts),
+    ]
     inputs = [*state, *_tensors_holding(trace, [*initial[len(state):], *outside], [condition, body])]
     outputs = EMIT.control(OPS.while_loop, inputs, {"carried": len(initial)}, graphs)
     _store(trace, storages, outputs[len(state):])
@@ -108,11 +132,15 @@ def _predicate(region: Region) -> Value:
     return value
 
 
-def scan(f: Callable[[Any, Any], tuple[Any, Any]], init: Any, xs: Any = None, length: int | None = None) -> tuple[Any, Any]:
-    """`carry, y = f(carry, x)` for each slice `x` of `xs` along axis 0; (the last carry, the `y`s stacked) (jax.lax.scan).
+def scan(
+    f: Callable[[Any, Any], tuple[Any, Any]], init: Any, xs: Any = None, length: int | None = None
+) -> tuple[Any, Any]:
+    """`carry, y = f(carry, x)` for each slice `x` of `xs` along axis 0; (the last carry, the `y`s stacked)
+    (jax.lax.scan).
 
     Args:
-        f: from a carry and a slice to the next carry (same structure) and an output (tensors in tuples, lists or dicts, or None).
+        f: from a carry and a slice to the next carry (same structure) and an output (tensors in tuples, lists or dicts,
+            or None).
         init: the first carry.
         xs: tensors with one length along axis 0, in any structure; None with `length`.
     """
@@ -139,13 +167,15 @@ def scan(f: Callable[[Any, Any], tuple[Any, Any]], init: Any, xs: Any = None, le
     return carry, unflatten(shape, stacked)
 
 
-# ---- shared --------------------------------------------------------------------------------------------------------------
+# ---- shared ----------------------------------------------------------------------------------------------------------
 
 def _check_same(branches: Sequence[Region]) -> None:
     a, b = branches
     types = [[t.type_ for t in r.results] for r in branches]
     if a.structure != b.structure or types[0] != types[1]:
-        raise error(ShapeError, f"cond: true_fn returns {_types(types[0])} and false_fn {_types(types[1])}: they must be equal")
+        raise error(
+            ShapeError, f"cond: true_fn returns {_types(types[0])} and false_fn {_types(types[1])}: they must be equal"
+        )
 
 
 def _types(types: Sequence[Any]) -> str:

@@ -50,9 +50,13 @@ def step_geometry(op: Op, attrs: Mapping[str, Any], type_: TensorType, strides: 
         case "reshape":
             new = view_strides(shape, strides, attrs["shape"])
             if new is None:
-                raise error(ShapeError, "view size is not compatible with input tensor's size and stride (at least one dimension spans "
-                            f"across two contiguous subspaces): {list(shape)} with strides {list(strides)} as {list(attrs['shape'])}. "
-                            "Use .reshape(...) instead.")
+                raise error(
+                    ShapeError,
+                    "view size is not compatible with input tensor's size and stride (at least one dimension spans "
+                    f"across two contiguous subspaces): {list(shape)} with strides {list(strides)} as "
+                    f"{list(attrs['shape'])}. "
+                    "Use .reshape(...) instead.",
+                )
             return new, offset
         case "permute":
             return tuple(strides[d] for d in attrs["dims"]), offset
@@ -61,7 +65,9 @@ def step_geometry(op: Op, attrs: Mapping[str, Any], type_: TensorType, strides: 
             return tuple(s * step for s, step in zip(strides, attrs["steps"], strict=True)), offset + moved
         case "broadcast":
             lead = len(attrs["shape"]) - len(shape)
-            inner = tuple(0 if n == 1 and m != 1 else s for n, m, s in zip(shape, attrs["shape"][lead:], strides, strict=True))
+            inner = tuple(
+                0 if n == 1 and m != 1 else s for n, m, s in zip(shape, attrs["shape"][lead:], strides, strict=True)
+            )
             return (0,) * lead + inner, offset
         case "as_strided":
             return attrs["strides"], attrs["offset"]

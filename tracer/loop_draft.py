@@ -1,7 +1,7 @@
 """LoopDraft: a captured loop inside a trace that is still going on, and its closing into a `loop` node.
 
-While the trace runs, a draft stands among the builder's nodes. Values of the loop's last iteration that later code reads become further
-results of the draft; `close` makes the closed region when the trace ends.
+While the trace runs, a draft stands among the builder's nodes. Values of the loop's last iteration that later code
+reads become further results of the draft; `close` makes the closed region when the trace ends.
 """
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from ..ir.ops import OPS
 class Carried:
     """One value that an iteration hands to the next.
 
-    `initial` is what the first iteration of the loop reads, `current` what the recorded iteration reads in its place, `following` what
-    the iteration after it will read (a value of the recorded iteration, or the `current` of a slot).
+    `initial` is what the first iteration of the loop reads, `current` what the recorded iteration reads in its place,
+    `following` what the iteration after it will read (a value of the recorded iteration, or the `current` of a slot).
     """
 
     initial: Value
@@ -104,14 +104,19 @@ def close_nodes(nodes: Sequence[Any], env: dict[Value, Value]) -> list[Node]:
         if isinstance(node, LoopDraft):
             closed.append(close(node, env))
         elif any(v in env for v in node.inputs):
-            closed.append(Node(node.op, tuple(env.get(v, v) for v in node.inputs), node.attrs, node.outputs, node.loc, node.regions))
+            closed.append(
+                Node(
+                    node.op, tuple(env.get(v, v) for v in node.inputs), node.attrs, node.outputs, node.loc, node.regions
+                )
+            )
         else:
             closed.append(node)
     return closed
 
 
 def _claim(unclaimed: dict[Value, None], final: Value) -> Value:
-    """`final` for the first slot that carries a value on, a value that nobody reads for further slots with the same one."""
+    """`final` for the first slot that carries a value on, a value that nobody reads for further slots with the same
+    one."""
     if final in unclaimed:
         del unclaimed[final]
         return final
@@ -119,7 +124,8 @@ def _claim(unclaimed: dict[Value, None], final: Value) -> Value:
 
 
 def close(draft: LoopDraft, env: dict[Value, Value]) -> Node:
-    """The `loop` node of a draft. Its outputs are the final carried values, then the wanted values of the last iteration."""
+    """The `loop` node of a draft. Its outputs are the final carried values, then the wanted values of the last
+    iteration."""
     invariants = free_values(draft)
     body = Builder("body")
     index = body.param(draft.index.type, draft.index.hint or "i")

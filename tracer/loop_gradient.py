@@ -1,8 +1,9 @@
 """Gradients that flow out of a captured loop: the loop as one record on the tape.
 
-The records that the operations of an iteration left on the tape speak of one iteration only. When a backward outside the loop reaches
-one of them, it is sent to a record of the whole loop instead, whose derivative is that of the `loop` node (passes/reverse_control.py).
-`detach` and `no_grad` inside the body live on tensors, not in the graph: `stopped_nodes` writes them into it.
+The records that the operations of an iteration left on the tape speak of one iteration only. When a backward outside
+the loop reaches one of them, it is sent to a record of the whole loop instead, whose derivative is that of the `loop`
+node (passes/reverse_control.py). `detach` and `no_grad` inside the body live on tensors, not in the graph:
+`stopped_nodes` writes them into it.
 """
 from __future__ import annotations
 
@@ -79,24 +80,30 @@ def translate(trace: Trace, edge: Edge | None) -> Edge | None:
         draft.record = LoopRecord(trace, draft, sequence)
     value = entry.values[k]
     inner = trace.forward.get(value)
-    while inner is not None and inner is not draft:             # a value of an inner loop: what it is in the outer one's body
+    while inner is not None and inner is not draft:  # a value of an inner loop: what it is in the outer one's body
         value, inner = inner.last(value), inner.parent
     return draft.record, draft.record.position(value)
 
 
 def with_stops(trace: Trace, draft: LoopDraft, outer: Mapping[Value, Value] = MappingProxyType({})) -> LoopDraft:
-    """The loop with `stop_gradient` written where its body cut the tape; what it reads of outside is renamed by `outer`."""
+    """The loop with `stop_gradient` written where its body cut the tape; what it reads of outside is renamed by
+    `outer`."""
     env = dict(outer)
     nodes = stopped_nodes(trace, draft.nodes, env)
-    carried = [Carried(outer.get(c.initial, c.initial), c.current, env.get(c.following, c.following)) for c in draft.carried]
-    copy = LoopDraft(draft.index, outer.get(draft.start, draft.start), outer.get(draft.stop, draft.stop), nodes, carried, draft.loc)
+    carried = [
+        Carried(outer.get(c.initial, c.initial), c.current, env.get(c.following, c.following)) for c in draft.carried
+    ]
+    copy = LoopDraft(
+        draft.index, outer.get(draft.start, draft.start), outer.get(draft.stop, draft.stop), nodes, carried, draft.loc
+    )
     copy.finals = {new.following: draft.finals[old.following] for new, old in zip(carried, draft.carried, strict=True)}
     copy.lasts = {env.get(v, v): after for v, after in draft.lasts.items()}
     return copy
 
 
 def stopped_nodes(trace: Trace, nodes: Sequence[Any], env: dict[Value, Value]) -> list[Any]:
-    """The nodes, reading through `env`, with a `stop_gradient` where a detached value is read or an untracked one was made."""
+    """The nodes, reading through `env`, with a `stop_gradient` where a detached value is read or an untracked one was
+    made."""
     b = Builder("stops")
     for node in nodes:
         if isinstance(node, LoopDraft):

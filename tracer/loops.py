@@ -1,7 +1,7 @@
 """weft.range: a plain range in eager mode; under a trace, a `for` over it becomes one native loop.
 
-The body is recorded for successive iterations until two of them are the same graph up to which values they read (unify.py). Those
-before the pair stay as they are; the pair is replaced by a loop (loop_draft.py).
+The body is recorded for successive iterations until two of them are the same graph up to which values they read
+(unify.py). Those before the pair stay as they are; the pair is replaced by a loop (loop_draft.py).
 """
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ def range(*bounds: Any, progress: bool = False) -> Any:
         progress: show a progress bar on standard error.
 
     Raises:
-        TraceError: in a compiled function, when the body does not become uniform, or a Python value changes from one iteration to the
-            next; the text names the operation or the variable, and the remedy.
+        TraceError: in a compiled function, when the body does not become uniform, or a Python value changes from one
+            iteration to the next; the text names the operation or the variable, and the remedy.
     """
     start, stop, step = _bounds(bounds)
     if STATE.trace is None:
@@ -89,8 +89,13 @@ def _snapshot(value: Any) -> Any:
     if type(value) in (list, tuple):
         return (type(value), len(value), tuple(v if type(v) in (int, float, bool, str) else type(v) for v in value))
     if type(value) is dict:
-        return (dict, tuple((k if isinstance(k, (int, str)) else id(k), v if type(v) in (int, float, bool, str) else type(v))
-                            for k, v in value.items()))
+        return (
+            dict,
+            tuple(
+                (k if isinstance(k, (int, str)) else id(k), v if type(v) in (int, float, bool, str) else type(v))
+                for k, v in value.items()
+            ),
+        )
     return None
 
 
@@ -121,8 +126,11 @@ class _Capture:
         """Yields the index of each recorded iteration, then leaves one loop in their place."""
         example = self.trips.example if type(self.trips) is RuntimeScalar else self.trips
         if example is None:
-            raise error(TraceError, "weft.range: the number of iterations depends on the index of an outer loop, which changes while the "
-                        "program runs; use a fixed number and `weft.where`, or a plain `range`")
+            raise error(
+                TraceError,
+                "weft.range: the number of iterations depends on the index of an outer loop, which changes while the "
+                "program runs; use a fixed number and `weft.where`, or a plain `range`",
+            )
         frame = sys._getframe(1)
         recorded = max(0, min(example, MOST_RECORDED))
         for count in builtins.range(recorded):
@@ -131,9 +139,14 @@ class _Capture:
             if count > 0 and self._capture(_Boundary(self.trace, frame), count - 1, frame):
                 return
         if example > MOST_RECORDED:
-            raise error(TraceError, f"the body of the loop at {self.loc} does not become uniform in {MOST_RECORDED} iterations, so it cannot "
-                        f"be one compiled loop: {self.reason}. Make the body the same in every iteration (keep state in tensors made "
-                        "before the loop), or use a plain `range` to unroll it")
+            raise error(
+                TraceError,
+                f"the body of the loop at {self.loc} does not become uniform in {MOST_RECORDED} iterations, so it "
+                "cannot "
+                f"be one compiled loop: {self.reason}. Make the body the same in every iteration (keep state in "
+                "tensors made "
+                "before the loop), or use a plain `range` to unroll it",
+            )
         self._pin_trips()
 
     def _index(self, count: int) -> Any:
@@ -173,32 +186,58 @@ class _Capture:
         self.trace.captured.append((before_a.records, end.records, draft))
         return True
 
-    def _rebound(self, before_a: _Boundary, before_b: _Boundary, end: _Boundary, unifier: Unifier) -> list[tuple[Value, Value]]:
-        """The pairs of values that a variable held at the two boundaries, for variables that end up holding an older value."""
+    def _rebound(
+        self, before_a: _Boundary, before_b: _Boundary, end: _Boundary, unifier: Unifier
+    ) -> list[tuple[Value, Value]]:
+        """The pairs of values that a variable held at the two boundaries, for variables that end up holding an older
+        value."""
         made = set(unifier.match.values())
         pairs = []
         for name, tensor in end.tensors.items():
             u, v, last = before_a.held.get(name), before_b.held.get(name), end.held.get(name)
-            if tensor is not before_b.tensors.get(name) and u is not None and v is not None and last is not None and last not in made:
+            if (
+                tensor is not before_b.tensors.get(name)
+                and u is not None
+                and v is not None
+                and last is not None
+                and last not in made
+            ):
                 pairs.append((u, v))
         return pairs
 
     def _check_python_values(self, before: _Boundary, end: _Boundary) -> None:
         for name, value in end.plain.items():
             earlier = before.plain.get(name)
-            if isinstance(value, tuple) and isinstance(earlier, tuple) and value[:2] != earlier[:2] and value[0] in (list, dict):
-                raise error(TraceError, f"the {value[0].__name__} `{name}` grows in the loop at {self.loc}, but the compiled loop runs the body's "
-                            f"Python code only once: write into a tensor made before the loop, `{name}[i] = value`")
+            if (
+                isinstance(value, tuple)
+                and isinstance(earlier, tuple)
+                and value[:2] != earlier[:2]
+                and value[0] in (list, dict)
+            ):
+                raise error(
+                    TraceError,
+                    f"the {value[0].__name__} `{name}` grows in the loop at {self.loc}, but the compiled loop runs the "
+                    "body's "
+                    f"Python code only once: write into a tensor made before the loop, `{name}[i] = value`",
+                )
             if name in before.plain and repr(value) != repr(earlier):
-                raise error(TraceError, f"the Python value `{name}` changes in the loop at {self.loc} (from {earlier!r} to {value!r}), but the compiled "
-                            "loop runs the body's Python code only once: compute it from the loop's index, or keep it in a tensor "
-                            f"(`{name} = weft.tensor(...)` before the loop, `{name} += 1` in it)")
+                raise error(
+                    TraceError,
+                    f"the Python value `{name}` changes in the loop at {self.loc} (from {earlier!r} to {value!r}), but "
+                    "the compiled "
+                    "loop runs the body's Python code only once: compute it from the loop's index, or keep it in a "
+                    "tensor "
+                    f"(`{name} = weft.tensor(...)` before the loop, `{name} += 1` in it)",
+                )
 
     def _forward(self, draft: LoopDraft, unifier: Unifier, a: list[Any]) -> None:
         """Values of the last iteration are results of the loop from now on; those of the vanished one are gone."""
         trace, currents = self.trace, {c.current for c in draft.carried}
-        vanished = (f"a value of an earlier iteration of the loop at {self.loc} is used after it, but that iteration is one of many that the "
-                    "compiled loop runs: store it with `out[i] = value` into a tensor made before the loop")
+        vanished = (
+            f"a value of an earlier iteration of the loop at {self.loc} is used after it, but that iteration is one of "
+            "many that the "
+            "compiled loop runs: store it with `out[i] = value` into a tensor made before the loop"
+        )
         for u in unifier.top:
             trace.forward_value(unifier.match[u], draft)
             if u in currents:
@@ -213,7 +252,8 @@ class _Capture:
                 inner.parent = draft
 
     def _rebind(self, draft: LoopDraft, before_b: _Boundary, end: _Boundary, frame: FrameType) -> None:
-        """Gives variables that end an iteration holding another variable's old value (`a, b = b, a`) their value after the loop."""
+        """Gives variables that end an iteration holding another variable's old value (`a, b = b, a`) their value after
+        the loop."""
         currents = {c.current for c in draft.carried}
         changed = False
         variables = frame.f_locals               # one snapshot: before 3.13 every look makes a new one

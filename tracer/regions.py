@@ -1,7 +1,8 @@
 """Records a function into a closed region: the branches of cond, the condition and body of while_loop.
 
-While a region is recorded every storage that the trace knows holds a stand-in; what the region reads becomes an operand, and a storage
-that it writes becomes one more result, so that mutation inside a branch means what it means in eager mode.
+While a region is recorded every storage that the trace knows holds a stand-in; what the region reads becomes an
+operand, and a storage that it writes becomes one more result, so that mutation inside a branch means what it means in
+eager mode.
 """
 from __future__ import annotations
 
@@ -80,7 +81,9 @@ def record_region(trace: Trace, function: Callable[..., Any], arguments: Sequenc
         structure = flatten(returned, leaves)
         for leaf in leaves:
             if not isinstance(leaf, Tensor):
-                raise error(TraceError, f"{what} must return tensors (in tuples, lists or dicts), got {type(leaf).__name__}")
+                raise error(
+                    TraceError, f"{what} must return tensors (in tuples, lists or dicts), got {type(leaf).__name__}"
+                )
         values = [trace.read(leaf) for leaf in leaves]
         written = {s: trace.states[s].value for s in before if trace.states[s].value is not inside[s]}
         readers = trace.readers
@@ -91,4 +94,14 @@ def record_region(trace: Trace, function: Callable[..., Any], arguments: Sequenc
         for storage, value in before.items():
             trace.states[storage].value = value
     stand_ins = {inside[s]: value for s, value in before.items()}
-    return Region(trace, nodes, leaves, structure, inside, stand_ins, written, values, {stand_ins.get(v, v): t for v, t in readers.items()})
+    return Region(
+        trace,
+        nodes,
+        leaves,
+        structure,
+        inside,
+        stand_ins,
+        written,
+        values,
+        {stand_ins.get(v, v): t for v, t in readers.items()},
+    )

@@ -1,7 +1,8 @@
 """RuntimeScalar: a Python number that is a run-time input of a compiled program.
 
-It stands where the user's function expects a float or an int. Arithmetic on it is traced; anything that needs the number itself
-(a comparison, `int(lr)`, `math.sqrt(lr)`) pins the program to the current value, so that another value is traced again.
+It stands where the user's function expects a float or an int. Arithmetic on it is traced; anything that needs the
+number itself (a comparison, `int(lr)`, `math.sqrt(lr)`) pins the program to the current value, so that another value is
+traced again.
 """
 from __future__ import annotations
 
@@ -38,8 +39,11 @@ class RuntimeScalar:
     def concrete(self, why: str) -> Any:
         """The number itself; the program is from now on valid for this value only."""
         if self.example is None:
-            raise error(TraceError, f"{why} needs the value of a loop index, which changes while the compiled loop runs: use tensor "
-                        "operations on it (`weft.where`), or a plain `range` for a loop that should be unrolled")
+            raise error(
+                TraceError,
+                f"{why} needs the value of a loop index, which changes while the compiled loop runs: use tensor "
+                "operations on it (`weft.where`), or a plain `range` for a loop that should be unrolled",
+            )
         for source in self.sources:
             source.pinned = True
         return self.example
@@ -100,9 +104,14 @@ def _arithmetic(op_name: str, python: Any, real: bool = False) -> Any:
 
 
 def _install() -> None:
-    table = {"add": ("add", operator.add, False), "sub": ("sub", operator.sub, False), "mul": ("mul", operator.mul, False),
-             "truediv": ("div", operator.truediv, True), "floordiv": ("floor_divide", operator.floordiv, False),
-             "mod": ("remainder", operator.mod, False)}
+    table = {
+        "add": ("add", operator.add, False),
+        "sub": ("sub", operator.sub, False),
+        "mul": ("mul", operator.mul, False),
+        "truediv": ("div", operator.truediv, True),
+        "floordiv": ("floor_divide", operator.floordiv, False),
+        "mod": ("remainder", operator.mod, False),
+    }
     for name, (op_name, python, real) in table.items():
         compute = _arithmetic(op_name, python, real)
         setattr(RuntimeScalar, f"__{name}__", compute)
@@ -135,7 +144,9 @@ def _negate(self: RuntimeScalar) -> RuntimeScalar:
 
 
 def _absolute(self: RuntimeScalar) -> RuntimeScalar:
-    return RuntimeScalar(apply(OPS.abs, (self.tensor,)), None if self.example is None else abs(self.example), self.sources)
+    return RuntimeScalar(
+        apply(OPS.abs, (self.tensor,)), None if self.example is None else abs(self.example), self.sources
+    )
 
 
 _install()

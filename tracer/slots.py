@@ -1,7 +1,8 @@
-"""Tracked state: the slots of modules, optimisers, generators and tensors whose reads a trace logs and whose writes bump an epoch.
+"""Tracked state: the slots of modules, optimisers, generators and tensors whose reads a trace logs and whose writes
+bump an epoch.
 
-A compiled program keeps the log of what its trace read. A call compares one number, the epoch; only when that has moved does it look
-at the logged slots again, and rebinds, revalidates or retraces.
+A compiled program keeps the log of what its trace read. A call compares one number, the epoch; only when that has moved
+does it look at the logged slots again, and rebinds, revalidates or retraces.
 """
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """The tape: what an operation records about itself so that its derivative can be taken later.
 
-A record is one executed IR op. Tensors point to records (`_edge`: record and output number) and records to the edges of their inputs,
-so the tape of a computation is exactly what its live tensors reach; nothing else is kept. A record saves only the values that the
-op's vjp rule reads, which is found out once per op by running the rules on a probe graph.
+A record is one executed IR op. Tensors point to records (`_edge`: record and output number) and records to the edges of
+their inputs, so the tape of a computation is exactly what its live tensors reach; nothing else is kept. A record saves
+only the values that the op's vjp rule reads, which is found out once per op by running the rules on a probe graph.
 """
 from __future__ import annotations
 
@@ -68,10 +68,14 @@ class Saved:
     def unpack(self, record: Record) -> Tensor:
         """The value, or torch's error when it was overwritten meanwhile."""
         if self.storage.version != self.version:
-            raise error(GradientError, "one of the variables needed for gradient computation has been modified by an inplace operation: "
-                        f"[{self.tensor.type_}], which {record.name}{_at(record.loc)} saved, is at version "
-                        f"{self.storage.version}; expected version {self.version} instead. Hint: use an out-of-place operation, "
-                        "or `clone()` the tensor before it is changed")
+            raise error(
+                GradientError,
+                "one of the variables needed for gradient computation has been modified by an inplace operation: "
+                f"[{self.tensor.type_}], which {record.name}{_at(record.loc)} saved, is at version "
+                f"{self.storage.version}; expected version {self.version} instead. Hint: use an out-of-place "
+                "operation, "
+                "or `clone()` the tensor before it is changed",
+            )
         return self.tensor
 
 
@@ -96,8 +100,22 @@ def alias_of(tensor: Tensor) -> Tensor:
 class Record:
     """One executed op: what `backpropagate` needs to know of it."""
 
-    __slots__ = ("op", "attrs", "edges", "saved_inputs", "saved_outputs", "sequence", "name", "loc", "trace", "retained",
-                 "hooks", "regions", "values", "__weakref__")
+    __slots__ = (
+        "op",
+        "attrs",
+        "edges",
+        "saved_inputs",
+        "saved_outputs",
+        "sequence",
+        "name",
+        "loc",
+        "trace",
+        "retained",
+        "hooks",
+        "regions",
+        "values",
+        "__weakref__",
+    )
 
     def __init__(self, op: Op, attrs: Mapping[str, Any], edges: tuple[Edge | None, ...], name: str) -> None:
         self.op, self.attrs, self.edges, self.name = op, attrs, edges, name
@@ -116,9 +134,13 @@ class Record:
     def inputs(self) -> tuple[Any, ...]:
         """The inputs as handles: tensors where a rule may read the value, else placeholders."""
         if self.saved_inputs is None:
-            raise error(GradientError, "Trying to backward through the graph a second time (or directly access saved tensors after they "
-                        "have already been freed). Specify retain_graph=True if you need to backward through the graph a second time "
-                        "or if you need to access saved tensors after calling backward")
+            raise error(
+                GradientError,
+                "Trying to backward through the graph a second time (or directly access saved tensors after they "
+                "have already been freed). Specify retain_graph=True if you need to backward through the graph a "
+                "second time "
+                "or if you need to access saved tensors after calling backward",
+            )
         return _Unpacked(self, self.saved_inputs, None)  # type: ignore[return-value]
 
     @property
@@ -130,8 +152,10 @@ class Record:
         """Drops the saved values; a second backward is then an error."""
         if any(isinstance(s, Saved) for s in (*(self.saved_inputs or ()), *self.saved_outputs)):
             self.saved_inputs = None
-            self.saved_outputs = tuple(s if isinstance(s, Placeholder) else Placeholder(tuple(s.tensor.shape), s.tensor.dtype)
-                                       for s in self.saved_outputs)
+            self.saved_outputs = tuple(
+                s if isinstance(s, Placeholder) else Placeholder(tuple(s.tensor.shape), s.tensor.dtype)
+                for s in self.saved_outputs
+            )
 
     @property
     def freed(self) -> bool:
@@ -163,7 +187,8 @@ class _Unpacked(Sequence):
 
 
 class Accumulate:
-    """The end of the tape at a leaf: what arrives here is added to the leaf's `.grad`. Records own it, the leaf does not."""
+    """The end of the tape at a leaf: what arrives here is added to the leaf's `.grad`. Records own it, the leaf does
+    not."""
 
     __slots__ = ("leaf", "name", "__weakref__")
 
@@ -174,13 +199,16 @@ class Accumulate:
         return "<AccumulateGrad>"
 
 
-# ---- which values a rule reads -------------------------------------------------------------------------------------------
+# ---- which values a rule reads ---------------------------------------------------------------------------------------
 
 _reads: dict[tuple[Op, int, int, Any], tuple[frozenset[int], frozenset[int]]] = {}
 
 
-def values_read(op: Op, i: int, inputs: Sequence[TensorType], attrs: Mapping[str, Any]) -> tuple[frozenset[int], frozenset[int]]:
-    """The inputs and the outputs whose values the rule of input `i` reads: found by running it on a probe, once per op (and mode)."""
+def values_read(
+    op: Op, i: int, inputs: Sequence[TensorType], attrs: Mapping[str, Any]
+) -> tuple[frozenset[int], frozenset[int]]:
+    """The inputs and the outputs whose values the rule of input `i` reads: found by running it on a probe, once per op
+    (and mode)."""
     key = (op, i, len(inputs), attrs.get("mode"))
     known = _reads.get(key)
     if known is None:
@@ -188,7 +216,9 @@ def values_read(op: Op, i: int, inputs: Sequence[TensorType], attrs: Mapping[str
     return known
 
 
-def _probe(op: Op, i: int, inputs: Sequence[TensorType], attrs: Mapping[str, Any]) -> tuple[frozenset[int], frozenset[int]]:
+def _probe(
+    op: Op, i: int, inputs: Sequence[TensorType], attrs: Mapping[str, Any]
+) -> tuple[frozenset[int], frozenset[int]]:
     rule = op.input_rule(i)
     if isinstance(rule, GradientRule):
         return frozenset(), frozenset()
@@ -199,10 +229,13 @@ def _probe(op: Op, i: int, inputs: Sequence[TensorType], attrs: Mapping[str, Any
     node = Node(op, tuple(values), attrs, tuple(outputs))
     result = rule(b, node, cotangents[0] if len(outputs) == 1 else tuple(cotangents))
     read = {v for n in b.nodes for v in n.inputs} | ({result} if isinstance(result, Value) else set())
-    return (frozenset(k for k, v in enumerate(values) if v in read), frozenset(k for k, v in enumerate(outputs) if v in read))
+    return (
+        frozenset(k for k, v in enumerate(values) if v in read),
+        frozenset(k for k, v in enumerate(outputs) if v in read),
+    )
 
 
-# ---- recording -----------------------------------------------------------------------------------------------------------
+# ---- recording -------------------------------------------------------------------------------------------------------
 
 def tensor_requires_grad(tensor: Tensor) -> bool:
     """Whether gradients flow to this tensor; a view follows its base."""
@@ -229,7 +262,13 @@ def accumulator_of(leaf: Tensor) -> Accumulate:
     return accumulator
 
 
-def record(op: Op, inputs: Sequence[Tensor], attrs: Mapping[str, Any], outputs: Sequence[Tensor], regions: tuple[Graph, ...] = ()) -> None:
+def record(
+    op: Op,
+    inputs: Sequence[Tensor],
+    attrs: Mapping[str, Any],
+    outputs: Sequence[Tensor],
+    regions: tuple[Graph, ...] = (),
+) -> None:
     """Lets the differentiable outputs point to a new record of `op` when an input requires grad."""
     if STATE.trace is not None and STATE.trace.in_region:
         return                                      # the region as a whole is recorded, by whoever records regions
@@ -268,12 +307,14 @@ def _save(entry: Record, inputs: Sequence[Tensor], outputs: Sequence[Tensor]) ->
                                 for k, t in enumerate(outputs))
 
 
-# ---- views and writes ----------------------------------------------------------------------------------------------------
+# ---- views and writes ------------------------------------------------------------------------------------------------
 
 def preserve(value: Tensor, target: Tensor, since: int) -> None:
-    """Before `value` is written into `target`: the records made since then that saved the target keep a copy of what it held.
+    """Before `value` is written into `target`: the records made since then that saved the target keep a copy of what it
+    held.
 
-    So `y.mul_(x)` may read the old `y` in its derivative; torch does the same for the first operand of its in-place operations.
+    So `y.mul_(x)` may read the old `y` in its derivative; torch does the same for the first operand of its in-place
+    operations.
     """
     storage, waiting = target._storage, [value._edge]
     while waiting:
@@ -361,7 +402,9 @@ def constant_edge(edge: Edge, type_: TensorType, name: str) -> Edge:
     return entry, 0
 
 
-def _update_edge(step: Step, base: Edge | None, new: Edge | None, base_type: TensorType, view_type: TensorType) -> Edge | None:
+def _update_edge(
+    step: Step, base: Edge | None, new: Edge | None, base_type: TensorType, view_type: TensorType
+) -> Edge | None:
     if base is None and new is None:
         return None
     op, attrs, inputs = update_step(step, base_type, view_type)
@@ -373,7 +416,8 @@ def _update_edge(step: Step, base: Edge | None, new: Edge | None, base_type: Ten
 
 
 def update_step(step: Step, base: TensorType, view: TensorType) -> tuple[Op, Mapping[str, Any], int]:
-    """The op that writes a new value of a view back into its base: (op, attributes, 2 when it also reads the old base, else 1)."""
+    """The op that writes a new value of a view back into its base: (op, attributes, 2 when it also reads the old base,
+    else 1)."""
     op, attrs = step
     match op.name:
         case "reshape":
@@ -390,8 +434,11 @@ def update_step(step: Step, base: TensorType, view: TensorType) -> tuple[Op, Map
         case "broadcast" if base.size == view.size:
             return OPS.reshape, {"shape": tuple(base.shape)}, 1
         case "broadcast":
-            raise error(GradientError, "unsupported operation: more than one element of the written-to tensor refers to a single memory "
-                        f"location ({base} expanded to {view}). Please clone() the tensor before performing the operation.")
+            raise error(
+                GradientError,
+                "unsupported operation: more than one element of the written-to tensor refers to a single memory "
+                f"location ({base} expanded to {view}). Please clone() the tensor before performing the operation.",
+            )
     raise error(GradientError, f"a write through a view made by {op.name} has no inverse")
 
 

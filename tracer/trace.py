@@ -1,8 +1,9 @@
 """One trace in progress: tensor operations become nodes, mutation becomes values, outside state becomes hidden inputs.
 
-Functionalisation: each storage has a current SSA value. A tensor is a path of view steps from that value; a write through it makes a
-new value through the inverse of the path, and other aliases re-derive theirs when they are next read. Storages met from outside are
-lifted to parameters, by identity; those that were written become results that go back into their own memory.
+Functionalisation: each storage has a current SSA value. A tensor is a path of view steps from that value; a write
+    through it makes a new value through the inverse of the path, and other aliases re-derive theirs when they are next
+    read. Storages met from outside are lifted to parameters, by identity; those that were written become results that
+    go back into their own memory.
 """
 from __future__ import annotations
 
@@ -105,7 +106,8 @@ class SlotLog:
 
 
 class NeedsWholeStorage(Exception):
-    """Two tensors of one storage met in a trace that lifted only the first one's memory: trace again with the whole storage."""
+    """Two tensors of one storage met in a trace that lifted only the first one's memory: trace again with the whole
+    storage."""
 
     def __init__(self, storage: Storage) -> None:
         super().__init__()
@@ -136,7 +138,8 @@ class Trace:
         self.in_region = False
         """Whether a branch of cond, or a condition or body of while_loop, is being recorded."""
         self.region_records = False
-        """Whether the region being recorded may be differentiated, so that `detach` and `no_grad` must leave a trace in it."""
+        """Whether the region being recorded may be differentiated, so that `detach` and `no_grad` must leave a trace in
+        it."""
         self.readers: dict[Value, Tensor] = {}
         """For regions: value that a storage holds -> a tensor that was read there."""
         self.progress = False
@@ -150,7 +153,7 @@ class Trace:
         self.stopped_reads: set[tuple[Node, int]] = set()
         """Inputs of nodes that were read through a detached tensor, though a gradient flows to their value."""
 
-    # ---- values of tensors ---------------------------------------------------------------------------------------------
+    # ---- values of tensors -------------------------------------------------------------------------------------------
 
     def resolve(self, value: Value) -> Value:
         """The value that stands for `value` now, after loops were captured."""
@@ -217,14 +220,18 @@ class Trace:
         own, shape, strides = lifted.tensor, tuple(tensor.shape), tensor.stride()
         if lifted.whole:
             offset = tensor.storage_offset()
-        elif tensor is own or (own.data_ptr() == tensor.data_ptr() and tuple(own.shape) == shape and own.stride() == strides
-                               and own.dtype is tensor.dtype):
+        elif tensor is own or (
+            own.data_ptr() == tensor.data_ptr()
+            and tuple(own.shape) == shape
+            and own.stride() == strides
+            and own.dtype is tensor.dtype
+        ):
             offset = 0
         else:
             return None
         return path_to(lifted.param.type, shape, strides, offset)
 
-    # ---- operations ------------------------------------------------------------------------------------------------------
+    # ---- operations --------------------------------------------------------------------------------------------------
 
     def emit(self, op: Op, inputs: Sequence[Tensor], attrs: Mapping[str, Any]) -> list[Tensor]:
         """Appends a node; new traced tensors for its outputs."""
@@ -254,7 +261,9 @@ class Trace:
         state, path = self.locate(tensor)
         return None if path else state.value
 
-    def control(self, op: Op, inputs: Sequence[Tensor], attrs: Mapping[str, Any], regions: Sequence[Graph]) -> list[Tensor]:
+    def control(
+        self, op: Op, inputs: Sequence[Tensor], attrs: Mapping[str, Any], regions: Sequence[Graph]
+    ) -> list[Tensor]:
         """Appends a node with regions; new traced tensors for its outputs."""
         values = tuple(self.read(t) for t in inputs)
         node = self.builder.add_node(op, values, attrs, regions=regions, loc=user_location())
@@ -324,14 +333,15 @@ class Trace:
             new = self._store(inner, path[1:], new)
         return self.add(update, (base, new) if reads == 2 else (new,), update_attrs).output
 
-    # ---- captured loops --------------------------------------------------------------------------------------------------
+    # ---- captured loops ----------------------------------------------------------------------------------------------
 
     def forward_value(self, value: Value, draft: LoopDraft) -> None:
         """From now on, `value` means its value in the last iteration of a captured loop."""
         self.forward[value] = draft
 
     def captured_loop_of(self, sequence: float) -> tuple[int, LoopDraft] | None:
-        """The outermost captured loop in an iteration of which a record was made, with the sequence number of its own record."""
+        """The outermost captured loop in an iteration of which a record was made, with the sequence number of its own
+        record."""
         found = [(first, draft) for first, end, draft in self.captured if first <= sequence < end]
         return min(found, key=lambda pair: pair[0]) if found else None
 
@@ -344,7 +354,7 @@ class Trace:
                 return
         trips.concrete("the number of iterations of a loop, computed from arguments")
 
-    # ---- numbers ---------------------------------------------------------------------------------------------------------
+    # ---- numbers -----------------------------------------------------------------------------------------------------
 
     def scalar_input(self, source: Any, example: int | float, hint: str = "") -> RuntimeScalar:
         """A Python number from outside, as a run-time input."""
@@ -354,7 +364,7 @@ class Trace:
         self.inputs_order.append(entry)
         return RuntimeScalar(self.new_tensor(entry.param), example, frozenset([entry]))
 
-    # ---- tracked slots ---------------------------------------------------------------------------------------------------
+    # ---- tracked slots -----------------------------------------------------------------------------------------------
 
     def _log(self, container: Any, key: Any, current: Any) -> SlotLog:
         identity = (id(container), key)
@@ -426,22 +436,34 @@ def restore(container: Any, key: Any, value: Any) -> None:
 
 
 def run_type(tensor: Tensor, whole: bool) -> TensorType:
-    """The type of the parameter that holds a tensor's memory: its shape when it is contiguous, else a flat run of elements."""
+    """The type of the parameter that holds a tensor's memory: its shape when it is contiguous, else a flat run of
+    elements."""
     array = tensor._storage.array if whole else tensor._memory()
     assert array is not None
     if array.flags.c_contiguous:
         return TensorType(tuple(array.shape), tensor.dtype)
-    extent = sum((n - 1) * s for n, s in zip(array.shape, array.strides, strict=True)) // array.itemsize + 1 if array.size else 0
+    extent = (
+        sum((n - 1) * s for n, s in zip(array.shape, array.strides, strict=True)) // array.itemsize + 1
+        if array.size
+        else 0
+    )
     return TensorType((extent,), tensor.dtype)
 
 
 def fingerprint(tensor: Tensor, whole: bool) -> tuple[Any, ...]:
     """What of a captured tensor a program is specialised on."""
-    return (run_type(tensor, whole), tuple(tensor.shape), tensor.stride(), tensor_requires_grad(tensor), tensor._edge is None)
+    return (
+        run_type(tensor, whole),
+        tuple(tensor.shape),
+        tensor.stride(),
+        tensor_requires_grad(tensor),
+        tensor._edge is None,
+    )
 
 
 def path_to(type_: TensorType, shape: tuple[int, ...], strides: tuple[int, ...], offset: int) -> tuple[Step, ...]:
-    """The steps from a dense value of `type_` to the tensor with this geometry: none, a reshape, a permute, or as_strided."""
+    """The steps from a dense value of `type_` to the tensor with this geometry: none, a reshape, a permute, or
+    as_strided."""
     own = tuple(type_.shape)
     if offset == 0 and strides == contiguous_strides(shape) and type_.with_shape(shape).size == type_.size:
         return () if own == shape else ((OPS.reshape, {"shape": shape}),)

@@ -1,7 +1,7 @@
 """Compares two recorded iterations of a loop: are they the same graph, up to which values they read?
 
-The earlier iteration is `a`, the later one `b`. Where both read the same outside value it is invariant; where `b` reads a value of `a`
-(or the value that `a` itself read in another place: `a, b = b, a + b`), that value is carried.
+The earlier iteration is `a`, the later one `b`. Where both read the same outside value it is invariant; where `b` reads
+a value of `a` (or the value that `a` itself read in another place: `a, b = b, a + b`), that value is carried.
 """
 from __future__ import annotations
 
@@ -60,8 +60,15 @@ class Unifier:
     def draft(self, x: LoopDraft, y: LoopDraft, top: bool) -> None:
         """Compares two inner loops up to the names of their values, and lets both give the same last values."""
         if len(x.carried) != len(y.carried):
-            raise Mismatch(f"the inner loop at {x.loc} carries {len(x.carried)} values in one iteration and {len(y.carried)} in the next")
-        for u, v in ((x.start, y.start), (x.stop, y.stop), *((c.initial, d.initial) for c, d in zip(x.carried, y.carried, strict=True))):
+            raise Mismatch(
+                f"the inner loop at {x.loc} carries {len(x.carried)} values in one iteration and {len(y.carried)} in "
+                "the next"
+            )
+        for u, v in (
+            (x.start, y.start),
+            (x.stop, y.stop),
+            *((c.initial, d.initial) for c, d in zip(x.carried, y.carried, strict=True)),
+        ):
             self.read(u, v, x)
         self.match[x.index] = y.index
         for c, d in zip(x.carried, y.carried, strict=True):
@@ -94,8 +101,8 @@ class Unifier:
 
         Args:
             extra: pairs (before `a`, before `b`) that must be carried though no node reads them.
-            held: what a variable or storage held before `a` -> what the same one held before `b`; used where a value is handed on
-                through several iterations before it is read.
+            held: what a variable or storage held before `a` -> what the same one held before `b`; used where a value is
+                handed on through several iterations before it is read.
         """
         for u, v in extra:
             if u is not v:
