@@ -7,7 +7,7 @@ from itertools import product as all_indices
 
 from ..ir.graph import Graph, Node, Value
 from ..ir.index import Constant, Index, flatten, variables_of
-from ..ir.loops import Buffer, Literal, Load, Role, Scalar, named
+from ..ir.loops import Buffer, Kernel, Literal, Load, Role, Scalar, named
 from ..ir.ops import OPS
 from ..ir.schedule import Group, Scheduler, best_rows, worth_sharing
 from ..ir.stages import Kind, Stage, StagePlan
@@ -205,7 +205,7 @@ class BodyWriter:
     def _place_for(self, writer: GroupWriter, value: Value, task: Task, outside: bool) -> Place:
         update = self._only_update(value)
         if update is not None:
-            return Place(self._update_place(update).buffer)
+            return Place(self._update_place(update, writer.group, value, writer).buffer)
         is_line = task is Task.LINE and value.type.rank == len(self.plan.stage_of[value].sizes)
         if value.type.size <= 1 and not is_line:
             return Place()
@@ -228,16 +228,17 @@ class BodyWriter:
         last = [s for g in reading[-1:] for s in g.stages if is_update(s) and s.node.inputs[0] is value]
         return last[0] if last and self._is_read_before(value, last[0]) else None
 
-    def _update_place(self, stage: Stage) -> Place:
-        """Where an update leaves its value."""
+    def _update_place(self, stage: Stage, group: Group, first: Value, writer: GroupWriter | None = None) -> Place:
+        """Where an update leaves its value; `first` is the value that is computed there first, in `group`."""
         if stage.value not in self.places:
             following = self._only_update(stage.value)
-            self.places[stage.value] = Place(self._update_place(following).buffer) if following else self.scratch(stage.value)
+            held = self._update_place(following, group, first, writer) if following else self.scratch(stage.value)
+            self.places[stage.value] = Place(held.buffer)
         return self.places[stage.value]
 
     def _write_update(self, group: Group, stage: Stage) -> None:
         """An update: of the base's own memory when nobody else needs that, else of a copy."""
-        base, place = stage.node.inputs[0], self._update_place(stage)
+        base, place = stage.node.inputs[0], self._update_place(stage, group, stage.value)
         assert place.buffer is not None
         held = self.places[base].buffer
         if held is None or place.buffer is not held and place.buffer.same_as != held.name:
@@ -308,8 +309,12 @@ class BodyWriter:
         buffers = [b for b, _ in self.arguments] + [b for b in self.builder.buffers if b.role is Role.LOCAL]
         kernel = named(summary(self.body), buffers, self.builder.levels[0].statements, self.builder.sites)
         values = tuple(v for _, v in self.arguments)
-        call = KernelCall(kernel, values, self.extent, self.chunk, in_place_pairs(kernel), tuple(self.shared))
+        call = KernelCall(kernel, values, self.extent, self.chunk, self.in_place(kernel), tuple(self.shared))
         return (call, *self._joining())
+
+    def in_place(self, kernel: Kernel) -> tuple[tuple[int, int], ...]:
+        """(output, input) arguments that may share memory."""
+        return in_place_pairs(kernel)
 
     def _joining(self) -> tuple[KernelCall, ...]:
         """The calls that join the partial results of the blocks."""

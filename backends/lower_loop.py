@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from ..ir.access import Read
 from ..ir.graph import Node, Value
 from ..ir.index import Constant, Variable
-from ..ir.loops import START, STOP, Buffer, Load, Local, Position, Role, Scalar
+from ..ir.loops import START, STOP, Buffer, Kernel, Load, Local, Position, Role, Scalar
 from ..ir.ops import OPS
 from ..ir.schedule import UNROLLED_ELEMENTS, Group, Scheduler, is_unrolled, worth_sharing
 from ..ir.stages import Kind, Stage, StagePlan
@@ -40,14 +40,14 @@ class Carried:
     """One carried value.
 
     Attributes:
-        param: the value inside of the kernel's body, None if the body does not read it.
-        following: what it is in the next iteration: a value of the body.
+        param: the value inside of the fusion's body, or the loop body's own param when the fusion does not read it.
+        following: what it is in the next iteration.
         buffer: its memory.
         locals: its elements, when it is in locals.
     """
 
-    param: Value | None
-    following: Value | None
+    param: Value
+    following: Value
     buffer: Buffer
     locals: list[Local] = field(default_factory=list)
 
@@ -72,19 +72,22 @@ class LoopWriter(BodyWriter):
         self.index = Variable(self.builder.name("iteration"), Symbol("iteration"))
         self._add_arguments()
         for c in self.carried:
-            if c.param is not None and self._fits_locals(c):
+            if self._fits_locals(c):
                 c.locals = [self.builder.accumulator(c.param.hint or "state", Load(c.buffer, Constant(k))) for k in range(c.buffer.size)]
                 self.places[c.param] = Place(registers=dict(enumerate(c.locals)))
         self.builder.open(self.index, START, STOP)
         for c in self.carried:
             self.builder.varies(c.locals)
         self.write_groups(groups)
-        self._carry()
         self._store_lasts()
+        self._carry()
         self.builder.close()
         for c in self.carried:
             for k, local in enumerate(c.locals):
                 self.builder.store(c.buffer, Constant(k), local)
+
+    def in_place(self, kernel: Kernel) -> tuple[tuple[int, int], ...]:
+        return ()  # the next iteration reads the inputs again
 
     # Arguments
 
@@ -93,30 +96,24 @@ class LoopWriter(BodyWriter):
         inside = dict(zip(fusion.inputs, self.body.params, strict=True))
         results = dict(zip(fusion.outputs, self.body.results, strict=True))
         count = self.node.attrs["carried"]
-        if body.params[0] in inside:
-            self.places[inside[body.params[0]]] = Place(level=1, registers={0: Position(self.index)})
+        self.places[inside.get(body.params[0], body.params[0])] = Place(level=1, registers={0: Position(self.index)})
         for k, (outer, param) in enumerate(zip(self.node.inputs[2:], body.params[1:], strict=True)):
             buffer = self.argument(outer, param.hint or "x", Role.INPUT)
-            inner = inside.get(param)
-            if inner is not None:
-                self.places[inner] = Place(buffer, level=1 if k < count else 0)
+            self.places[inside.get(param, param)] = Place(buffer, level=1 if k < count else 0)
             if k < count:
                 result = body.results[k]
-                following = inner if result is param else results.get(result, inside.get(result))
-                self.carried.append(Carried(inner, following, buffer))
+                self.carried.append(Carried(inside.get(param, param), results.get(result, inside.get(result, result)), buffer))
         for k, (outer, result) in enumerate(zip(self.node.outputs, body.results, strict=True)):
             if k < count:
                 self.shared.append((len(self.arguments), k))
                 self.argument(outer, outer.hint or "out", Role.OUTPUT, self.carried[k].buffer.name)
             else:
-                value = results.get(result, inside.get(result))
-                assert value is not None, "a value of the last iteration is a param that the body does not read"
+                value = results.get(result, inside.get(result, result))
                 self.lasts.append((value, self.argument(outer, outer.hint or "last", Role.OUTPUT)))
 
     def _fits_locals(self, c: Carried) -> bool:
         """Whether a carried value can be in locals: its elements are asked for by constant positions, and so are given."""
-        assert c.param is not None
-        if c.buffer.size > UNROLLED_ELEMENTS or c.following is None:
+        if c.buffer.size > UNROLLED_ELEMENTS:
             return False
         readers = [u for u in self.plan.units if isinstance(u, Stage) and any(r.value is c.param for r in self.plan.access(u).reads)]
         if c.buffer.size > 1 and not all(is_unrolled(s) for s in readers):
@@ -130,7 +127,7 @@ class LoopWriter(BodyWriter):
 
     def _carry(self) -> None:
         """Lets every carried value be its following value, all at once."""
-        moving = [c for c in self.carried if c.following is not None and c.following is not c.param]
+        moving = [c for c in self.carried if c.following is not c.param]
         sources = [self._elements(c.following) if c.locals else [] for c in moving]
         params = {c.param for c in self.carried}
         spare: dict[Value, Buffer] = {}
@@ -142,14 +139,13 @@ class LoopWriter(BodyWriter):
                 self._copy(c.following, place.buffer)
         self.places.update({value: Place(buffer, level=self.builder.level) for value, buffer in spare.items()})
         for c, scalars in zip(moving, sources, strict=True):
-            if c.following is not None and not c.locals and self.places[c.following].buffer is not c.buffer:
+            if not c.locals and self.places[c.following].buffer is not c.buffer:
                 self._copy(c.following, c.buffer)
             for target, scalar in zip(c.locals, scalars, strict=False):
                 self.builder.set(target, scalar)
 
-    def _elements(self, value: Value | None) -> list[Scalar]:
+    def _elements(self, value: Value) -> list[Scalar]:
         """The elements of a value in locals, safe from changes of carried locals."""
-        assert value is not None
         found = [self.points.at(value, index) for index in indices_in_order(value)]
         mutable = {local for c in self.carried for local in c.locals}
         return [self.builder.let("next", s, self.builder.level) if s in mutable else s for s in found]
@@ -162,18 +158,17 @@ class LoopWriter(BodyWriter):
     # Where values of the body are
 
     def _place_for(self, writer: GroupWriter, value: Value, task: Task, outside: bool) -> Place:
-        target = self._target(writer.group, value, writer)
+        target = self._target(writer.group, value, value, writer)
         if target is not None:
             return Place(target)
         return super()._place_for(writer, value, task, outside or self._is_wanted(value))
 
-    def _update_place(self, stage: Stage) -> Place:
+    def _update_place(self, stage: Stage, group: Group, first: Value, writer: GroupWriter | None = None) -> Place:
         if stage.value not in self.places:
-            group = next(g for g in self.groups if stage in g.stages)
-            target = self._target(group, stage.value, None)
+            target = self._target(group, stage.value, first, writer)
             if target is not None:
                 self.places[stage.value] = Place(target)
-        return super()._update_place(stage)
+        return super()._update_place(stage, group, first, writer)
 
     def _is_wanted(self, value: Value) -> bool:
         """Whether a value is needed at the end of an iteration."""
@@ -182,27 +177,27 @@ class LoopWriter(BodyWriter):
     def _only_update(self, value: Value) -> Stage | None:
         return None if self._is_wanted(value) else super()._only_update(value)
 
-    def _target(self, group: Group, value: Value, writer: GroupWriter | None) -> Buffer | None:
-        """The memory in which `value` can be computed right where it has to end."""
+    def _target(self, group: Group, value: Value, first: Value, writer: GroupWriter | None) -> Buffer | None:
+        """The memory in which `value` can be computed right where it has to end; `first` is computed there first, in `group`."""
         if value.type.size > 1:
             for c in self.carried:
-                if c.following is value and not c.locals and self._may_overwrite(group, c, value, writer):
+                if c.following is value and not c.locals and self._may_overwrite(group, c, first, writer):
                     return c.buffer
             return next((b for v, b in self.lasts if v is value), None)
         return None
 
-    def _may_overwrite(self, group: Group, c: Carried, value: Value, writer: GroupWriter | None) -> bool:
-        """Whether everybody who reads the carried value has done so when `value` is computed into its memory."""
-        if c.param is None:
-            return True
+    def _may_overwrite(self, group: Group, c: Carried, first: Value, writer: GroupWriter | None) -> bool:
+        """Whether everybody who reads the carried value has done so when `first` is computed into its memory."""
         if any(f is not c and f.following is c.param for f in self.carried) or any(v is c.param for v, _ in self.lasts):
             return False
-        maker, started = self.plan.stage_of[value], False
+        maker, started = self.plan.stage_of[first], False
+        in_place = is_update(maker) and maker.node.inputs[0] is c.param
         for other in self.groups:
             started = started or other is group
             for stage in other.stages if started else ():
                 reads = [r for r in self.plan.access(stage).reads if r.value is c.param]
-                allowed = other is group and (writer is None or self._same_element(writer, maker, stage, reads))
+                allowed = other is group and (in_place and stage is maker if writer is None
+                                              else self._same_element(writer, maker, stage, reads))
                 if (reads or is_update(stage) and stage is not maker and stage.node.inputs[0] is c.param) and not allowed:
                     return False
         return True
