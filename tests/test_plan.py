@@ -127,15 +127,19 @@ def without(plan, kind):
     raise AssertionError("no such step")
 
 
-@pytest.mark.parametrize("breaks", [
-    lambda: broken_chain(plan_of(chain(4), in_place=False)),
-    lambda: without(plan_of(chain(3)), Call),
-    lambda: without(plan_of(loop()), Call),
-    lambda: without(plan_of(loop()), Copy),
-    lambda: replace(plan_of(chain(2)), results=(replace(plan_of(chain(2)).results[0], value="%other"),)),
-    lambda: replace(plan_of(chain(3)), arena_bytes=64),
-    lambda: replace(plan_of(chain(3)), steps=tuple(replace(s, may_share=()) for s in plan_of(chain(3)).steps)),
-], ids=["overlap", "missing", "missing in loop", "no copy", "wrong result", "outside", "not allowed in place"])  # fmt: skip
+@pytest.mark.parametrize(
+    "breaks",
+    [
+        lambda: broken_chain(plan_of(chain(4), in_place=False)),
+        lambda: without(plan_of(chain(3)), Call),
+        lambda: without(plan_of(loop()), Call),
+        lambda: without(plan_of(loop()), Copy),
+        lambda: replace(plan_of(chain(2)), results=(replace(plan_of(chain(2)).results[0], value="%other"),)),
+        lambda: replace(plan_of(chain(3)), arena_bytes=64),
+        lambda: replace(plan_of(chain(3)), steps=tuple(replace(s, may_share=()) for s in plan_of(chain(3)).steps)),
+    ],
+    ids=["overlap", "missing", "missing in loop", "no copy", "wrong result", "outside", "not allowed in place"],
+)
 def test_broken_plans_are_found(breaks):
     with pytest.raises(VerifyError):
         check_plan(breaks())
