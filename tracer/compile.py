@@ -1,8 +1,10 @@
 """@weft.compile: a function that is traced once per kind of call and then runs as one program."""
+
 from __future__ import annotations
 
 import functools
 import inspect
+import os
 import threading
 from collections.abc import Callable, Sequence
 from typing import Any, Generic, ParamSpec, TypeVar, overload
@@ -27,6 +29,17 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 _COMPILING = threading.RLock()
+
+
+def _after_fork() -> None:
+    """In a forked child nobody compiles: the thread that held the lock exists in the parent only."""
+    global _COMPILING
+    _COMPILING = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
 MOST_PROGRAMS = 64
 """Specialisations of one function; more are an error that shows what changes from call to call."""
 
@@ -34,7 +47,8 @@ MOST_PROGRAMS = 64
 class CompiledFunction(Generic[P, R]):
     """What `@weft.compile` makes of a function. Calling it behaves as the function does.
 
-    The first call of a kind traces the function and compiles the whole of it: forward, backward, updates, loops. Later calls of the same
+    The first call of a kind traces the function and compiles the whole of it: forward, backward, updates, loops.
+        Later calls of the same
     kind run that program. What cannot be traced is a `TraceError` that names the line.
     """
 
@@ -44,6 +58,7 @@ class CompiledFunction(Generic[P, R]):
         self._reasons: list[str] = []
         self._last: Program | None = None
         self._fast: FastCall | None = None
+        self._name = getattr(function, "__name__", "function")
         functools.update_wrapper(self, function)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
@@ -74,7 +89,7 @@ class CompiledFunction(Generic[P, R]):
 
     def _compile(self, key: Any, leaves: Sequence[Any], args: Any, kwargs: Any) -> Program:
         with _COMPILING:
-            program = self._find(key, leaves)             # another thread may have been faster
+            program = self._find(key, leaves)  # another thread may have been faster
             if program is None:
                 reason = self._why(key, leaves)
                 program = trace_program(self._function, key, leaves, args, kwargs)
@@ -83,8 +98,11 @@ class CompiledFunction(Generic[P, R]):
                 count = sum(map(len, self._programs.values()))
                 if count > MOST_PROGRAMS:
                     self._programs.clear()
-                    raise error(TraceError, f"{self.__name__} was traced {count} times, for a new kind of call each time. The last reasons: "
-                                + "; ".join(self._reasons[-3:]))
+                    raise error(
+                        TraceError,
+                        f"{self._name} was traced {count} times, for another kind of call each time. Last reasons: "
+                        + "; ".join(self._reasons[-3:]),
+                    )
             return program
 
     def _why(self, key: Any, leaves: Sequence[Any]) -> str:
@@ -95,11 +113,11 @@ class CompiledFunction(Generic[P, R]):
             return self._programs[key][0].mismatch(leaves) or "another state"
         return key_difference(key, next(reversed(self._programs)))
 
-    # ---- reading what was compiled -----------------------------------------------------------------------------------------
+    # ---- reading what was compiled ---------------------------------------------------------------------------------
 
     def _program(self) -> Program:
         if self._last is None:
-            raise error(TraceError, f"{self.__name__} was not called yet: there is no program to show")
+            raise error(TraceError, f"{self._name} was not called yet: there is no program to show")
         return self._last
 
     def ir(self, stage: str = "optimized") -> str:
@@ -113,8 +131,10 @@ class CompiledFunction(Generic[P, R]):
         return self._program().build.source()
 
     def explain(self) -> str:
-        """What was compiled and why: kernels and what they fused, library calls, copies, memory, reasons for each trace."""
-        lines = [f"{self.__name__}: {sum(map(len, self._programs.values()))} program(s)"]
+        """What was compiled and why: kernels and what they fused, library calls, copies, memory, reasons for each
+        trace.
+        """
+        lines = [f"{self._name}: {sum(map(len, self._programs.values()))} program(s)"]
         lines += [f"  trace {k}: {reason}" for k, reason in enumerate(self._reasons, 1)]
         return "\n".join([*lines, self._program().build.explain()])
 
@@ -128,11 +148,11 @@ class CompiledFunction(Generic[P, R]):
 def compile(function: Callable[P, R]) -> CompiledFunction[P, R]: ...
 @overload
 def compile() -> Callable[[Callable[P, R]], CompiledFunction[P, R]]: ...
-def compile(function: Callable[P, R] | None = None) -> Any:  # noqa: A001  (torch's name)
+def compile(function: Callable[P, R] | None = None) -> Any:
     """Compiles a function over tensors: `@weft.compile` or `weft.compile(f)`.
 
-    Loops over `weft.range` become native loops; `backward()`, in-place updates and optimiser steps are part of the program; Python numbers
-    are run-time inputs, so that a new learning rate does not recompile.
+    Loops over `weft.range` become native loops; `backward()`, in-place updates and optimiser steps are part of the
+    program; Python numbers are run-time inputs, so that a new learning rate does not recompile.
 
     Raises:
         TraceError: at the first call, when something in the function cannot be part of one program.
@@ -147,7 +167,13 @@ def key_difference(new: Any, old: Any) -> str:
     new_parts, old_parts = describe_key(new[1]), describe_key(old[1])
     for k, (a, b) in enumerate(zip(new_parts, old_parts, strict=False)):
         if a != b:
-            name = "grad mode" if k == 0 else "aliasing of the arguments" if k == len(new_parts) - 1 else f"argument {k - 1}"
+            name = (
+                "grad mode"
+                if k == 0
+                else "aliasing of the arguments"
+                if k == len(new_parts) - 1
+                else f"argument {k - 1}"
+            )
             return f"{name} was {b} and is {a}"
     return "other arguments"
 
@@ -160,6 +186,8 @@ def trace_program(function: Callable[..., Any], key: Any, leaves: Sequence[Any],
         try:
             return Tracing(function, trace, key, leaves).program(args, kwargs)
         except NeedsWholeStorage as need:
+            if need.storage in whole:
+                raise error(TraceError, "two tensors over one memory have different dtypes: clone one of them") from None
             whole = whole | {need.storage}
 
 
@@ -223,12 +251,17 @@ class Tracing:
         return leaf
 
     def _finish(self, result: Any) -> Program:
-        trace, leaves = self.trace, []
+        trace = self.trace
+        leaves: list[Any] = []
         structure = flatten(result, leaves)
         harvest = Harvest(trace)
         outputs = [harvest.describe(leaf) for leaf in leaves]
         effects = self._effects(harvest)
-        written = [s.lifted for s in trace.states.values() if s.lifted is not None and trace.resolve(s.value) is not s.lifted.param]
+        written = [
+            s.lifted
+            for s in trace.states.values()
+            if s.lifted is not None and trace.resolve(s.value) is not s.lifted.param
+        ]
         writes = {harvest.add(trace.resolve(trace.states[w.tensor._storage].value)): w.position for w in written}
         graph = trace.graph(harvest.results, {"writes": writes})
         inputs = list(trace.inputs_order)
@@ -237,18 +270,38 @@ class Tracing:
             slot.leaf = self.leaf_of.get(id(slot.container))
         keep = [leaf for leaf in self.leaves if not isinstance(leaf, (Tensor, int, float, str))]
         slots = [s for s in trace.slots.values() if s.read]
-        program = Program(self.key, Build(graph), inputs, [self._source(e) for e in inputs], list(self.capture.guards.values()),
-                       [s for s in slots if s.leaf is None], [s for s in slots if s.leaf is not None], structure, outputs, effects,
-                       written, backward, keep, trace.progress, epoch=EPOCH.count)
+        program = Program(
+            self.key,
+            Build(graph),
+            inputs,
+            [self._source(e) for e in inputs],
+            list(self.capture.guards.values()),
+            [s for s in slots if s.leaf is None],
+            [s for s in slots if s.leaf is not None],
+            structure,
+            outputs,
+            effects,
+            written,
+            backward,
+            keep,
+            trace.progress,
+            epoch=EPOCH.count,
+        )
         program.aliases = program.shared_with_captured(self.leaves)
         return program
 
     def _source(self, entry: Lifted | ScalarInput) -> int | SlotLog | None:
-        """Where a call finds an input: in an argument leaf, in a slot of one (its `.grad`), or (None) where the trace found it."""
-        leaf = self.leaf_of.get(id(entry.tensor if type(entry) is Lifted else entry))
-        if leaf is not None or type(entry) is ScalarInput:
+        """Where a call finds an input: in an argument leaf, in a slot of one (its `.grad`), or (None) where the trace
+        found it.
+        """
+        if isinstance(entry, ScalarInput):
+            return self.leaf_of.get(id(entry))
+        leaf = self.leaf_of.get(id(entry.tensor))
+        if leaf is not None:
             return leaf
-        return next((s for s in self.trace.slots.values() if s.leaf is not None and s.read and s.initial is entry.tensor), None)
+        return next(
+            (s for s in self.trace.slots.values() if s.leaf is not None and s.read and s.initial is entry.tensor), None
+        )
 
     def _effects(self, harvest: Harvest) -> list[tuple[Any, Output]]:
         effects = []
@@ -260,7 +313,9 @@ class Tracing:
 
 
 def leaf_names(function: Callable[..., Any], args: Any, kwargs: Any) -> list[str]:
-    """A name per argument leaf, for the graph's parameters: the function's parameter name where one leaf is the whole argument."""
+    """A name per argument leaf, for the graph's parameters: the function's parameter name where one leaf is the whole
+    argument.
+    """
     try:
         bound = inspect.signature(function).bind(*args, **kwargs).arguments
         order = list(bound)

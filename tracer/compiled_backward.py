@@ -87,12 +87,13 @@ def _refusal(trace: Trace, outputs: Sequence[Tensor]) -> str:
 class CallRecord(Record):
     """The record of one compiled call: what it saved, and the gradients of its inputs once they are computed."""
 
-    __slots__ = ("program", "saved", "versions", "dropped", "cache")
+    __slots__ = ("program", "saved", "versions", "dropped", "cache", "output_types")
 
     def __init__(self, program: BackwardProgram, saved: list[np.ndarray], inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> None:
         super().__init__(COMPILED_CALL, {}, tuple(gradient_edge(t) for t in inputs), "CompiledBackward0")
         self.saved_inputs = tuple(Placeholder(tuple(t.shape), t.dtype) for t in inputs)
         self.saved_outputs = tuple(Placeholder(tuple(t.shape), t.dtype) for t in outputs)
+        self.output_types = [TensorType(tuple(t.shape), t.dtype) for t in outputs]
         self.program, self.saved, self.dropped = program, saved, False
         self.versions = [(t._storage, t._storage.version) for t in inputs]
         self.cache: tuple[Any, list[Tensor]] | None = None
@@ -111,8 +112,8 @@ class CallRecord(Record):
                 raise error(GradientError, "an input of a compiled call has been modified by an inplace operation since the call, and its "
                             "gradient needs the old value: call backward before the update, or clone() the input")
         if self.cache is None or any(a is not b for a, b in zip(self.cache[0], arriving, strict=True)):
-            seeds = [np.zeros(o.shape, o.dtype.numpy) if g is None else np.ascontiguousarray(g._memory())
-                     for g, o in zip(arriving, self.saved_outputs, strict=True)]  # type: ignore[union-attr]
+            seeds = [np.zeros(t.sizes, t.dtype.numpy) if g is None else np.ascontiguousarray(g._memory())
+                     for g, t in zip(arriving, self.output_types, strict=True)]
             self.cache = (arriving, [wrap(r) for r in self.program.run([*self.saved, *seeds])])
         return self.cache[1][i]
 

@@ -1,8 +1,10 @@
 """The one dispatcher: every operation on tensors passes through `apply`, `view` or `write`.
 
-Outside a trace an op evaluates its reference meaning at once; inside, it appends a node. Either way it is recorded on the tape when a
-gradient is wanted. Operands must already fit the strict IR op: the promotion and broadcasting rules are in promotion.py.
+Outside a trace an op evaluates its reference meaning at once; inside, it appends a node. Either way it is recorded on
+the tape when a gradient is wanted. Operands must already fit the strict IR op: the promotion and broadcasting rules are
+in promotion.py.
 """
+
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
@@ -27,7 +29,8 @@ _NO_ATTRS: dict[str, Any] = {}
 def apply(op: Op, inputs: Sequence[Tensor], attrs: Mapping[str, Any] = _NO_ATTRS) -> Any:
     """Runs or traces `op`; the result (a tuple when there are several) shares no memory with the inputs.
 
-    The result of a view op may alias its input's memory in eager mode and is for reading only: `view` makes user-visible views.
+    The result of a view op may alias its input's memory in eager mode and is for reading only: `view` makes user-
+    visible views.
     """
     trace = STATE.trace
     if trace is not None:
@@ -52,12 +55,15 @@ def _evaluate(op: Op, inputs: Sequence[Tensor], attrs: Mapping[str, Any]) -> lis
         return [_dense(op, r) for r in result]
     output = _dense(op, result)
     if op.has(Trait.VIEW) and np.may_share_memory(output._array, arrays[0]):
-        output._storage_or_none = inputs[0]._storage    # one version counter for one memory
+        output._storage_or_none = inputs[0]._storage  # one version counter for one memory
     return [output]
 
 
 def _dense(op: Op, array: Any) -> Tensor:
-    """A result as a tensor. As in torch, elementwise results keep their operands' layout, views alias, all others are contiguous."""
+    """A result as a tensor.
+
+    As in torch, elementwise results keep their operands' layout, views alias, all others are contiguous.
+    """
     if array.flags.c_contiguous or op.has(Trait.ELEMENTWISE) or op.has(Trait.VIEW):
         return wrap(array)
     return wrap(np.ascontiguousarray(array))
@@ -82,7 +88,12 @@ def view(op: Op, x: Tensor, attrs: Mapping[str, Any]) -> Tensor:
         if STATE.trace is not None:
             STATE.trace.adopt_view(op, x, attrs, result)
     link_view(result, x, ((op, attrs),))
-    if (x._requires_grad or x._base is not None) and STATE.grad_enabled and tensor_requires_grad(x) and x.dtype.is_floating_point:
+    if (
+        (x._requires_grad or x._base is not None)
+        and STATE.grad_enabled
+        and tensor_requires_grad(x)
+        and x.dtype.is_floating_point
+    ):
         record(op, (x,), attrs, (result,))
         result._edge_version = result._storage.version
     return result
@@ -91,9 +102,12 @@ def view(op: Op, x: Tensor, attrs: Mapping[str, Any]) -> Tensor:
 def link_view(result: Tensor, x: Tensor, steps: tuple[Step, ...]) -> None:
     """Makes `result` a view of `x`: same storage, and for gradients the base and the steps from it.
 
-    A view made under no_grad has no base: no gradient ever flows through it, and writing a tracked value into it is an error.
+    A view made under no_grad has no base: no gradient ever flows through it, and writing a tracked value into it is
+        an error.
     """
     storage = result._storage_or_none = x._storage
+    if x._frozen:
+        result._frozen = True
     if STATE.grad_enabled and not x._made_without_grad:
         result._base = x if x._base is None else x._base
         result._steps = (*x._steps, *steps) if x._base is not None else steps
@@ -103,18 +117,27 @@ def link_view(result: Tensor, x: Tensor, steps: tuple[Step, ...]) -> None:
 
 
 def check_writable(target: Tensor, op_name: str) -> None:
-    """Refuses what torch refuses: a leaf that requires grad, a view of one, a tensor whose elements overlap in memory."""
+    """Refuses what torch refuses: a leaf that requires grad, a view of one, a tensor whose elements overlap."""
     base = target._base
     if STATE.grad_enabled and (target._requires_grad or base is not None):
         if tensor_requires_grad(target) and target._edge is None:
-            raise error(GradientError, f"{op_name}: a leaf Variable that requires grad is being used in an in-place operation. "
-                        "Put the update under `with weft.no_grad():`")
+            raise error(
+                GradientError,
+                f"{op_name}: a leaf Variable that requires grad is being used in an in-place operation. "
+                "Put the update under `with weft.no_grad():`",
+            )
         if base is not None and base._requires_grad and base._current_edge() is None:
-            raise error(GradientError, f"{op_name}: a view of a leaf Variable that requires grad is being used in an in-place operation. "
-                        "Put the update under `with weft.no_grad():`")
+            raise error(
+                GradientError,
+                f"{op_name}: a view of a leaf Variable that requires grad is being used in an in-place operation. "
+                "Put the update under `with weft.no_grad():`",
+            )
     if overlaps(target):
-        raise error(GradientError, f"{op_name}: unsupported operation: more than one element of the written-to tensor refers to a single "
-                    "memory location. Please clone() the tensor before performing the operation.")
+        raise error(
+            GradientError,
+            f"{op_name}: unsupported operation: more than one element of the written-to tensor refers to a single "
+            "memory location. Please clone() the tensor before performing the operation.",
+        )
 
 
 def overlaps(target: Tensor) -> bool:
@@ -140,19 +163,24 @@ def _collide(axes: Sequence[tuple[int, int]]) -> bool:
 
 
 def write(target: Tensor, new: Tensor, op_name: str = "copy_") -> Tensor:
-    """Writes `new` (same shape and dtype) into the memory of `target`; the version counter moves and gradient edges follow."""
+    """Writes `new` (same shape and dtype) into the memory of `target`; the version counter moves and gradient edges
+    follow.
+    """
     check_writable(target, op_name)
+    if target._frozen:
+        raise error(GradientError, f"{op_name}: this tensor is read-only memory")
     if target._made_without_grad and STATE.grad_enabled and (tensor_requires_grad(new) or tensor_requires_grad(target)):
-        raise error(GradientError, "A view was created in no_grad mode and is being modified inplace with grad mode enabled: make the view "
-                    "outside no_grad, or write under no_grad")
+        raise error(
+            GradientError,
+            "A view was created in no_grad mode and is being modified inplace with grad mode enabled: make the view "
+            "outside no_grad, or write under no_grad",
+        )
     trace = STATE.trace
     if trace is not None:
         trace.write(target, new)
     else:
         if target._array is None or new._array is None:
             raise (target if target._array is None else new)._no_memory()
-        if target._frozen:
-            raise error(GradientError, f"{op_name}: this tensor is read-only memory")
         if new._array is not target._array:
             target._array[...] = new._array
     written(target, new, op_name)
@@ -187,7 +215,9 @@ class TensorEmitter(Emitter):
     def emit(self, op: Op, inputs: Sequence[Tensor], attrs: Mapping[str, Any]) -> Any:
         return apply(op, inputs, attrs)
 
-    def control(self, op: Op, inputs: Sequence[Tensor], attrs: Mapping[str, Any], regions: Sequence[Graph]) -> tuple[Tensor, ...]:
+    def control(
+        self, op: Op, inputs: Sequence[Tensor], attrs: Mapping[str, Any], regions: Sequence[Graph]
+    ) -> tuple[Tensor, ...]:
         trace = STATE.trace
         if trace is None:
             return super().control(op, inputs, attrs, regions)
@@ -217,5 +247,3 @@ def require_no_trace(what: str, remedy: str) -> None:
     """Raises TraceError inside a trace."""
     if STATE.trace is not None:
         raise error(TraceError, f"{what} is not known while a function is traced: {remedy}")
-
-

@@ -4,6 +4,7 @@
 
 Everything that needs a compiler is loaded here, when the first program is built: eager mode never comes this way.
 """
+
 from __future__ import annotations
 
 import functools
@@ -21,6 +22,7 @@ from ..backends.lower import lower
 from ..backends.numba_source import python_source
 from ..ir.graph import Graph, Node
 from ..ir.interpret import interpret
+from ..ir.loops import Kernel
 from ..passes.fusion import fuse
 from ..passes.options import Options
 from ..passes.pipeline import optimize
@@ -85,7 +87,7 @@ class Build:
         """All results by the reference interpreter at one of the graph stages; the inputs are left alone."""
         return interpret(getattr(self, stage), [np.asarray(a) for a in arrays])
 
-    # ---- reading -------------------------------------------------------------------------------------------------------
+    # ---- reading ---------------------------------------------------------------------------------------------------
 
     def kernels(self) -> list[KernelCall]:
         """The calls of distinct kernels, in the order of the program."""
@@ -108,7 +110,7 @@ class Build:
 
     def source(self) -> str:
         """The Python source of every kernel."""
-        return "\n\n".join(python_source(c.kernel) for c in self.kernels())
+        return "\n\n".join(python_source(c.kernel) for c in self.kernels() if isinstance(c.kernel, Kernel))
 
     def explain(self) -> str:
         """Kernels and what they fused, library calls, copies, memory, time spent per stage."""

@@ -1,4 +1,5 @@
 """fn.explain(): what was compiled, in a form for people."""
+
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
@@ -33,7 +34,9 @@ def explain(build: Build) -> str:
 
 def _copy(step: Any, loops: int) -> str:
     """One copy of the plan: how much, how often, and why."""
-    often = "" if loops == 0 else " in every iteration" if loops == 1 else f" in every iteration of {loops} nested loops"
+    often = (
+        "" if loops == 0 else " in every iteration" if loops == 1 else f" in every iteration of {loops} nested loops"
+    )
     if isinstance(step, Copy):
         return f"  {step.target.nbytes} bytes of {step.target.value}{often}: {step.reason}"
     return f"  {step.arguments[-1].nbytes} bytes of {step.arguments[-1].value}{often}: {step.code.note}"

@@ -1,8 +1,10 @@
 """The short way into a program: what a call of the same kind as the last one costs.
 
-`CompiledFunction` takes it when the arguments are plain tensors and numbers, one per parameter, and the program only returns fresh tensors.
-Everything else goes the general way (`Program.holds` and `Program.run`), which says the same in full.
+`CompiledFunction` takes it when the arguments are plain tensors and numbers, one per parameter, and the program only
+returns fresh tensors. Everything else goes the general way (`Program.holds` and `Program.run`), which says the same in
+full.
 """
+
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -26,7 +28,9 @@ class FastCall:
 
     __slots__ = ("program", "expected", "template", "places", "grad_enabled", "run", "single")
 
-    def __init__(self, program: Program, expected: list[Any], places: list[int | None], template: list[Any], grad_enabled: bool) -> None:
+    def __init__(
+        self, program: Program, expected: list[Any], places: list[int | None], template: list[Any], grad_enabled: bool
+    ) -> None:
         self.program, self.expected, self.places, self.template = program, expected, places, template
         self.grad_enabled = grad_enabled
         self.run = program.build.executable.run
@@ -35,15 +39,25 @@ class FastCall:
     def __call__(self, args: tuple[Any, ...]) -> Any:
         """The result, or MISS when these arguments need the general way."""
         program = self.program
-        if len(args) != len(self.expected) or EPOCH.count != program.epoch or STATE.grad_enabled is not self.grad_enabled:
+        if (
+            len(args) != len(self.expected)
+            or EPOCH.count != program.epoch
+            or STATE.grad_enabled is not self.grad_enabled
+        ):
             return MISS
         inputs = self.template.copy()
         storages = set()
-        for arg, expected, place in zip(args, self.expected, self.places):
+        for arg, expected, place in zip(args, self.expected, self.places, strict=True):
             if type(arg) is Tensor:
                 array = arg._array
-                if (array is None or array.dtype is not expected[0] or array.shape != expected[1] or array.strides != expected[2]
-                        or arg._requires_grad or arg._base is not None):
+                if (
+                    array is None
+                    or array.dtype is not expected[0]
+                    or array.shape != expected[1]
+                    or array.strides != expected[2]
+                    or arg._requires_grad
+                    or arg._base is not None
+                ):
                     return MISS
                 storages.add(arg._storage_or_none or arg)
                 if place is not None:
@@ -105,7 +119,7 @@ def _expectation(leaf: Any) -> Any:
 
 
 def _template(program: Program, count: int) -> tuple[list[Any] | None, list[int | None]]:
-    """The inputs with captured memory filled in, and per argument the input that it is; None when an input needs more."""
+    """The inputs with captured memory filled in, and per argument the input that it is; None when one needs more."""
     template: list[Any] = []
     places: list[int | None] = [None] * count
     for k, (entry, source) in enumerate(zip(program.inputs, program.sources, strict=True)):

@@ -1,4 +1,7 @@
-"""grad and value_and_grad of functions (as in JAX), and `trace`, which gives the graph of a function without compiling it."""
+"""grad and value_and_grad of functions (as in JAX), and `trace`, which gives the graph of a function without compiling
+it.
+"""
+
 from __future__ import annotations
 
 import functools
@@ -20,8 +23,9 @@ from .tensor import Tensor
 def value_and_grad(function: Callable[..., Any], argnums: int | Sequence[int] = 0) -> Callable[..., tuple[Any, Any]]:
     """A function that gives (`function(...)`, its gradient by the arguments numbered `argnums`).
 
-    The gradient has the structure of the argument (tensors in tuples, lists, dicts); a tuple of them when `argnums` is a sequence.
-    `function` must return a scalar tensor. Nothing is accumulated in `.grad`; applying it twice gives second derivatives.
+    The gradient has the structure of the argument (tensors in tuples, lists, dicts); a tuple of them when `argnums` is
+    a sequence. `function` must return a scalar tensor. Nothing is accumulated in `.grad`; applying it twice gives
+    second derivatives.
 
     Raises:
         GradientError: the result is not a scalar, or an argument is not floating-point.
@@ -40,14 +44,21 @@ def value_and_grad(function: Callable[..., Any], argnums: int | Sequence[int] = 
         with enable_grad():
             value = function(*arguments, **kwargs)
             if not isinstance(value, Tensor) or value.shape.numel() != 1:
-                raise error(GradientError, "grad: the function must return a tensor with one element, got "
-                            f"{list(value.shape) if isinstance(value, Tensor) else type(value).__name__}")
+                raise error(
+                    GradientError,
+                    "grad: the function must return a tensor with one element, got "
+                    f"{list(value.shape) if isinstance(value, Tensor) else type(value).__name__}",
+                )
             outer = any(tensor_requires_grad(a) for a in _tensors(args))
-            gradients = autograd_grad(value, leaves, create_graph=outer, allow_unused=True) if tensor_requires_grad(value) else (None,) * len(leaves)
+            gradients = (
+                autograd_grad(value, leaves, create_graph=outer, allow_unused=True)
+                if tensor_requires_grad(value)
+                else (None,) * len(leaves)
+            )
         found = [g if g is not None else _zeros(leaf) for g, leaf in zip(gradients, leaves, strict=True)]
         parts, start = [], 0
         for structure, count in structures:
-            parts.append(unflatten(structure, found[start:start + count]))
+            parts.append(unflatten(structure, found[start : start + count]))
             start += count
         return (value if outer else detach(value)), (parts[0] if isinstance(argnums, int) else tuple(parts))
 
@@ -71,7 +82,7 @@ def _tracked(leaf: Any, position: int) -> Tensor:
         what = leaf.dtype if isinstance(leaf, Tensor) else type(leaf).__name__
         raise error(GradientError, f"grad: argument {position} must hold floating-point tensors, got {what}")
     if tensor_requires_grad(leaf):
-        return leaf.view_as(leaf)  # type: ignore[attr-defined]
+        return leaf.view_as(leaf)
     alias = detach(leaf)
     alias._requires_grad = True
     return alias
@@ -84,11 +95,11 @@ def _tensors(args: Sequence[Any]) -> list[Tensor]:
 
 
 def _zeros(leaf: Tensor) -> Tensor:
-    return detach(leaf) * 0  # type: ignore[operator]
+    return detach(leaf) * 0
 
 
 def trace(function: Callable[..., Any]) -> Callable[..., Graph]:
-    """`weft.trace(f)(*args)` is the graph of `f` for these arguments, as traced: nothing is optimised, compiled or run."""
+    """`weft.trace(f)(*args)` is the graph of `f` for these arguments; nothing is optimised, compiled or run."""
     plain = function._function if isinstance(function, CompiledFunction) else function
 
     def traced(*args: Any, **kwargs: Any) -> Graph:

@@ -1,4 +1,7 @@
-"""Switches for recording gradients, each a context manager and a decorator: no_grad, enable_grad, set_grad_enabled, inference_mode."""
+"""Switches for recording gradients, each a context manager and a decorator: no_grad, enable_grad, set_grad_enabled,
+inference_mode.
+"""
+
 from __future__ import annotations
 
 import functools
@@ -11,7 +14,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 class _GradMode:
-    """Sets whether operations are recorded, for the length of a `with` block or of each call of a decorated function."""
+    """Sets whether operations are recorded, for a `with` block or for each call of a decorated function."""
 
     def __init__(self, mode: bool) -> None:
         self._mode = mode
@@ -35,28 +38,28 @@ class _GradMode:
         return wrapper  # type: ignore[return-value]
 
 
-class no_grad(_GradMode):  # noqa: N801  (torch's name)
+class no_grad(_GradMode):
     """Operations in the block are not recorded: `with weft.no_grad():` or `@weft.no_grad()`."""
 
     def __init__(self) -> None:
         super().__init__(False)
 
 
-class enable_grad(_GradMode):  # noqa: N801
+class enable_grad(_GradMode):
     """Operations in the block are recorded, also inside a `no_grad` block."""
 
     def __init__(self) -> None:
         super().__init__(True)
 
 
-class inference_mode(_GradMode):  # noqa: N801
+class inference_mode(_GradMode):
     """As `no_grad` (torch's extra restrictions on the results do not exist here)."""
 
     def __init__(self, mode: bool = True) -> None:
         super().__init__(not mode)
 
 
-class set_grad_enabled(_GradMode):  # noqa: N801
+class set_grad_enabled(_GradMode):
     """Sets recording at once, and restores it when used as a context manager."""
 
     def __init__(self, mode: bool) -> None:

@@ -1,4 +1,7 @@
-"""One specialisation of a compiled function: where its inputs come from, what it relied on, what a call returns and leaves behind."""
+"""One specialisation of a compiled function: where its inputs come from, what it relied on, what a call returns and
+leaves behind.
+"""
+
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -37,7 +40,7 @@ class FreshOutput:
 
 @dataclass(frozen=True)
 class OutsideOutput:
-    """A tensor that exists outside, or a view of one: the input it comes from, and the view steps to take at each call."""
+    """A tensor that exists outside, or a view of one: the input it comes from, and the steps to take at each call."""
 
     source: int
     steps: tuple[Step, ...]
@@ -108,18 +111,22 @@ class Harvest:
         if leaf is lifted.tensor:
             return OutsideOutput(lifted.position, ())
         own = self.trace.paths[id(lifted.tensor)][1]
-        return OutsideOutput(lifted.position, known[1][len(own):])
+        return OutsideOutput(lifted.position, known[1][len(own) :])
 
 
 @dataclass(eq=False)
 class Program:
-    """A traced, lowered specialisation. `Program.run(leaves)` is a call; `Program.holds(leaves)` says whether it may serve one."""
+    """A traced, lowered specialisation.
+
+    `Program.run(leaves)` is a call; `Program.holds(leaves)` says whether it may serve one.
+    """
 
     key: tuple[Any, ...]
     build: Build
     inputs: list[Lifted | ScalarInput]
     sources: list[int | SlotLog | None]
-    """Per input, where a call finds it: an argument leaf, a slot of one, or (None) the place where the trace found it."""
+    """Per input, where a call finds it: an argument leaf, a slot of one, or (None) the place where the trace found it.
+    """
     guards: list[Guard]
     slots: list[SlotLog]
     """Captured slots: looked at again only when the epoch has moved."""
@@ -138,12 +145,16 @@ class Program:
     """Pairs (leaf, input): argument tensors that share memory with captured ones."""
 
     def __post_init__(self) -> None:
-        self.captured = [e for e, source in zip(self.inputs, self.sources, strict=True) if type(e) is Lifted and source is None]
+        self.captured = [
+            e for e, source in zip(self.inputs, self.sources, strict=True) if type(e) is Lifted and source is None
+        ]
 
-    # ---- may this program serve the call? --------------------------------------------------------------------------------
+    # ---- may this program serve the call? --------------------------------------------------------------------------
 
     def holds(self, leaves: Sequence[Any]) -> bool:
-        """Whether everything that the trace relied on still holds; captured tensors are rebound where they were replaced."""
+        """Whether everything that the trace relied on still holds; captured tensors are rebound where they were
+        replaced.
+        """
         return self.mismatch(leaves) is None
 
     def mismatch(self, leaves: Sequence[Any]) -> str | None:
@@ -213,7 +224,9 @@ class Program:
             if tensor is not entry.tensor and (id(entry.tensor) in held or self._in_list(entry.tensor)):
                 return f"`{entry.param.hint or 'a tensor'}` was replaced in one place, and is still used from another"
             if entry.fingerprint != fingerprint(tensor, entry.whole):
-                return f"the captured tensor `{entry.param.hint or '?'}` changed its shape, layout, dtype or requires_grad"
+                return (
+                    f"the captured tensor `{entry.param.hint or '?'}` changed its shape, layout, dtype or requires_grad"
+                )
         storages = [id(replaced.get(id(e.tensor), e.tensor)._storage) for e in captured]
         if len(set(storages)) != len(storages):
             return "two captured tensors share memory now"
@@ -227,7 +240,7 @@ class Program:
     def _in_list(self, tensor: Tensor) -> bool:
         return any(type(s.initial) in (list, tuple) and any(v is tensor for v in s.initial) for s in self.slots)
 
-    # ---- the call ------------------------------------------------------------------------------------------------------------
+    # ---- the call --------------------------------------------------------------------------------------------------
 
     def run(self, leaves: Sequence[Any]) -> list[Any]:
         """Executes the program; the output leaves as the function would return them."""
@@ -274,7 +287,7 @@ class Program:
         assert array is not None
         if array.flags.c_contiguous:
             return array
-        return np.lib.stride_tricks.as_strided(array, tuple(entry.param.type.shape), (array.itemsize,))
+        return np.lib.stride_tricks.as_strided(array, entry.param.type.sizes, (array.itemsize,))
 
     @staticmethod
     def _number(entry: ScalarInput, leaves: Sequence[Any], source: int | SlotLog | None) -> Any:
@@ -282,7 +295,9 @@ class Program:
             return leaves[source]
         return entry.source.current() if type(entry.source) is Guard else entry.source.now(leaves)
 
-    def _output(self, output: Output, results: Sequence[np.ndarray], leaves: Sequence[Any], made: dict[int, Tensor]) -> Any:
+    def _output(
+        self, output: Output, results: Sequence[np.ndarray], leaves: Sequence[Any], made: dict[int, Tensor]
+    ) -> Any:
         match output:
             case FreshOutput(result, geometry, requires_grad, record):
                 tensor = fresh_tensor(results, result, geometry, made)
@@ -333,7 +348,13 @@ def fresh_tensor(results: Sequence[np.ndarray], result: int, geometry: Any, made
 
 def brief(value: Any) -> str:
     """A value in a recompile reason."""
-    text = "missing" if value is MISSING else repr(value) if isinstance(value, (bool, str, int, float, type(None))) else type(value).__name__
+    text = (
+        "missing"
+        if value is MISSING
+        else repr(value)
+        if isinstance(value, (bool, str, int, float, type(None)))
+        else type(value).__name__
+    )
     return text if len(text) < 60 else text[:57] + "..."
 
 

@@ -1,4 +1,5 @@
 """A progress bar on standard error, drawn at most ten times a second; used by eager loops and by compiled ones."""
+
 from __future__ import annotations
 
 import sys
@@ -27,7 +28,6 @@ class ProgressBar:
         if done >= total:
             sys.stderr.write("\n")
         sys.stderr.flush()
-
 
     def finish(self) -> None:
         """Draws the full bar, if any was drawn."""

@@ -1,4 +1,7 @@
-"""The key that a call specialises on: dtypes, shapes, layouts, aliasing and grad mode of tensors, types of numbers, values of the rest."""
+"""The key that a call specialises on: dtypes, shapes, layouts, aliasing and grad mode of tensors, types of numbers,
+values of the rest.
+"""
+
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -45,12 +48,15 @@ def tensor_key(tensor: Tensor) -> tuple[Any, ...]:
 def object_key(leaf: Any) -> Any:
     """A key for an argument that is neither tensor nor number: by value where it hashes by value, else by identity."""
     if isinstance(leaf, np.ndarray):
-        raise error(TraceError, "a compiled function got a NumPy array, whose values it could not follow: pass weft.from_numpy(array)")
+        raise error(
+            TraceError,
+            "a compiled function got a NumPy array, whose values it could not follow: pass weft.from_numpy(array)",
+        )
     try:
         hash(leaf)
     except TypeError:
         return (type(leaf), id(leaf))
-    if type(leaf).__eq__ is object.__eq__:
+    if getattr(type(leaf), "__eq__", None) is object.__eq__:
         return (id(leaf), Contents(leaf).items if is_plain_object(leaf) else ())
     return leaf
 
@@ -61,12 +67,20 @@ def is_plain_object(value: Any) -> bool:
 
 
 def alias_pattern(tensors: Sequence[Tensor]) -> tuple[Any, ...]:
-    """() when no two tensors share a storage; otherwise, per tensor, the first that shares it and the place in the storage."""
+    """() when no two tensors share a storage; otherwise, per tensor, the first that shares it and the place in the
+    storage.
+    """
     storages = [id(t._storage) for t in tensors]
     if len(set(storages)) == len(storages):
         return ()
-    return tuple((storages.index(s), t.storage_offset() if storages.count(s) > 1 else None, t.stride() if storages.count(s) > 1 else None)
-                 for s, t in zip(storages, tensors, strict=True))
+    return tuple(
+        (
+            storages.index(s),
+            t.storage_offset() if storages.count(s) > 1 else None,
+            t.stride() if storages.count(s) > 1 else None,
+        )
+        for s, t in zip(storages, tensors, strict=True)
+    )
 
 
 def describe_key(key: tuple[Any, ...]) -> list[str]:
@@ -85,5 +99,3 @@ def _describe(part: Any) -> str:
     if isinstance(part, tuple) and len(part) == 2 and isinstance(part[0], type):
         return repr(part[1])
     return "(values)" if part == () else repr(part)
-
-

@@ -1,4 +1,5 @@
 """Takes nested tuples, lists and dicts of arguments or results apart and puts them together again."""
+
 from __future__ import annotations
 
 from collections.abc import Sequence

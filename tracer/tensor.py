@@ -1,11 +1,12 @@
-"""The Tensor record: memory and geometry, or a place in a trace, plus its autograd state. Operations live in other files.
+"""The Tensor record: memory and geometry, or a place in a trace, plus its autograd state. Operations live in other
+files.
 
-An eager tensor is a NumPy array over a storage. A traced tensor has no array: it is a storage whose current SSA value the trace
-knows, and the path of view steps that leads from that value to the tensor.
+An eager tensor is a NumPy array over a storage. A traced tensor has no array: it is a storage whose current SSA value
+the trace knows, and the path of view steps that leads from that value to the tensor.
 """
+
 from __future__ import annotations
 
-import weakref
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -80,7 +81,7 @@ class Tensor(Methods):
 
     __array_priority__ = 1000
 
-    # ---- memory and geometry -------------------------------------------------------------------------------------------
+    # ---- memory and geometry ---------------------------------------------------------------------------------------
 
     @property
     def _storage(self) -> Storage:
@@ -148,12 +149,18 @@ class Tensor(Methods):
 
     def _no_memory(self) -> Exception:
         if STATE.trace is not None and STATE.trace is self._trace:
-            return error(TraceError, "the values of a traced tensor are not known while the function is traced: "
-                         "keep the computation in tensor operations, or compute this outside the compiled function")
-        return error(TraceError, f"a traced tensor {self.type_} was used outside the compiled function that made it; "
-                     "return it from the function, or write it into a tensor that exists before the call (`out.copy_(value)`)")
+            return error(
+                TraceError,
+                "the values of a traced tensor are not known while the function is traced: "
+                "keep the computation in tensor operations, or compute this outside the compiled function",
+            )
+        return error(
+            TraceError,
+            f"a traced tensor {self.type_} was used outside the compiled function that made it; "
+            "return it from the function, or write it into a tensor that exists before the call (`out.copy_(value)`)",
+        )
 
-    # ---- autograd state (the algorithms are in tape.py and autograd.py) ----------------------------------------------------
+    # ---- autograd state (the algorithms are in tape.py and autograd.py) --------------------------------------------
 
     @property
     def is_leaf(self) -> bool:
@@ -193,7 +200,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def method(*names: str) -> Callable[[F], F]:
-    """Makes a function whose first parameter is a tensor a method of Tensor too, under its own name or under `names`."""
+    """Makes a function whose first parameter is a tensor a method of Tensor too, under its own name or `names`."""
 
     def attach(function: F) -> F:
         for name in names or (function.__name__,):
@@ -207,5 +214,3 @@ def tensor_property(function: Callable[[Tensor], Any]) -> Callable[[Tensor], Any
     """Makes a function of a tensor a read-only property of Tensor."""
     setattr(Tensor, function.__name__, property(function))
     return function
-
-
