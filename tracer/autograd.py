@@ -1,8 +1,8 @@
 """backward(), grad() and the rest of torch's autograd surface, over the tape and the one reverse-mode pass."""
+
 from __future__ import annotations
 
-import weakref
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -50,19 +50,39 @@ def _output_keys(entry: Record) -> tuple[Edge, ...]:
     return tuple((entry, k) for k in range(len(entry.saved_outputs) or 1))
 
 
-def sweep(roots: Sequence[Tensor], seeds: Sequence[Tensor], wanted: Sequence[Edge] | None, create_graph: bool,
-           retain_graph: bool) -> dict[Edge, Tensor]:
-    """The cotangent at every wanted edge (at every leaf when `wanted` is None)."""
+def sweep(
+    roots: Sequence[Tensor],
+    seeds: Sequence[Tensor],
+    wanted: Sequence[Edge] | None,
+    create_graph: bool,
+    retain_graph: bool,
+) -> dict[Edge, Tensor]:
+    """The cotangent at every wanted edge (at every leaf when `wanted` is None), after the hooks of leaves."""
     cotangents: dict[Edge, Tensor] = {}
     with set_grad_enabled(create_graph):
         for root, seed in zip(roots, seeds, strict=True):
             edge = _edge_now(root)
             assert edge is not None
             cotangents[edge] = EMIT.add(cotangents[edge], seed) if edge in cotangents else seed
-        records = records_behind(cotangents)
+        found = flow(cotangents, wanted, create_graph, retain_graph)
+        return found | {edge: _hooked(edge[0].leaf, g) for edge, g in found.items() if isinstance(edge[0], Accumulate)}
+
+
+def flow(
+    cotangents: Mapping[Edge, Tensor],
+    wanted: Sequence[Edge] | None,
+    create_graph: bool,
+    retain_graph: bool,
+    within: Any = None,
+) -> dict[Edge, Tensor]:
+    """The cotangent at every wanted edge (at every leaf when `wanted` is None), from those at some edges.
+
+    With `within`, a trace, what flows into records that were made before it goes no further.
+    """
+    with set_grad_enabled(create_graph):
+        records = [r for r in records_behind(cotangents) if within is None or r.trace is within]
         targets = dict.fromkeys(wanted if wanted is not None else _ends(records, cotangents))
         records = _leading_to(records, targets)
-        _check_trace(records)
         targets |= {(r, k): None for r in records if r.retained for k in r.retained}
         walked: list[Record] = []
         found = backpropagate(
@@ -75,7 +95,6 @@ def sweep(roots: Sequence[Tensor], seeds: Sequence[Tensor], wanted: Sequence[Edg
             on_node=walked.append,
             arrive=_call_hooks if any(r.hooks for r in records) else None,
         )
-        found |= {edge: _hooked(edge[0].leaf, g) for edge, g in found.items() if isinstance(edge[0], Accumulate)}
     for entry in records:
         _keep_retained(entry, found)
     if not retain_graph:
@@ -88,9 +107,10 @@ def _leading_to(records: Sequence[Record], targets: Iterable[Edge]) -> list[Reco
     """The records that a cotangent has to pass, or arrives at, on its way to the targets."""
     needed: set[int] = set()
     ends = {(id(entry), k) for entry, k in targets}
-    for entry in records:                           # what made a record's inputs stands before it
+    for entry in records:  # what made a record's inputs stands before it
         if any(e is not None and ((id(e[0]), e[1]) in ends or id(e[0]) in needed) for e in edges_of(entry)):
             needed.add(id(entry))
+    _check_trace([r for r in records if id(r) in needed])
     made = {number for number, _ in ends}
     return [r for r in records if id(r) in needed or id(r) in made]
 
@@ -192,8 +212,13 @@ def _check_root(root: Tensor) -> None:
 
 
 @method()
-def backward(self: Tensor, gradient: Tensor | None = None, retain_graph: bool | None = None, create_graph: bool = False,
-             inputs: Tensor | Sequence[Tensor] | None = None) -> None:
+def backward(
+    self: Tensor,
+    gradient: Tensor | None = None,
+    retain_graph: bool | None = None,
+    create_graph: bool = False,
+    inputs: Tensor | Sequence[Tensor] | None = None,
+) -> None:
     """Computes the derivative of this tensor by the leaves and adds it to their `.grad` (torch's `Tensor.backward`).
 
     Args:
@@ -281,12 +306,16 @@ def grad(
     found = sweep(roots, seeds, edges, create_graph, keep)
     results = [found.get(edge) for edge in edges]
     if not allow_unused and any(r is None for r in results):
-        raise error(GradientError, "One of the differentiated Tensors appears to not have been used in the graph. "
-                    "Set allow_unused=True if this is the desired behavior.")
+        raise error(
+            GradientError,
+            "One of the differentiated Tensors appears to not have been used in the graph. "
+            "Set allow_unused=True if this is the desired behavior.",
+        )
     return tuple(None if r is None else r if create_graph or STATE.trace is not None else alias_of(r) for r in results)
 
 
 # ---- the rest of the surface on tensors ------------------------------------------------------------------------------
+
 
 def _get_requires_grad(self: Tensor) -> bool:
     """Whether operations on this tensor are recorded; may be set on leaves of floating-point dtype."""
@@ -304,8 +333,14 @@ def _set_requires_grad(self: Tensor, value: bool) -> None:
         )
     if value and not self.dtype.is_floating_point:
         raise error(GradientError, f"only Tensors of floating point dtype can require gradients, got {self.dtype}")
-    if STATE.trace is None:
+    trace = STATE.trace
+    if trace is None:
+        self._requires_grad = bool(value)
         EPOCH.bump()
+        return
+    if self._array is not None and id(self) not in trace.derived:
+        trace.know(self)
+        trace.note_write(self, "requires_grad", self._requires_grad)
     self._requires_grad = bool(value)
 
 
@@ -340,6 +375,8 @@ def detach_(self: Tensor) -> Tensor:
     """Cuts this tensor from the tape, in place."""
     if self._base is not None:
         raise error(GradientError, "Can't detach views in-place. Use detach() instead")
+    if STATE.trace is not None and self._array is not None:
+        STATE.trace.know(self)
     self._edge, self._requires_grad = None, False
     return self
 

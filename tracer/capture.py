@@ -1,42 +1,43 @@
 """What a traced function reads besides its arguments: globals, closure cells, attributes of modules and plain objects.
 
 The function is run as a clone whose globals and cells are watched. Numbers read there become run-time inputs; other
-values become guards, compared before every later call. Functions of the user that the clone calls by a global or a cell
-are cloned too; those reached in other ways (methods) are seen by a profile hook, and the simple globals they name
-become guards.
+values become guards,
+compared before every later call. Functions of the user that the clone calls by a global or a cell are cloned too;
+those reached in other
+ways (methods) are seen by a profile hook, and the globals and cells that they name become guards.
 """
+
 from __future__ import annotations
 
+import dis
+import functools
+import gc
 import sys
-import sysconfig
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from ..ir.errors import TraceError
-from .capture_values import SIMPLE, expectation, same_value
-from .location import error, is_own_file
+from .capture_values import freeze, same_value
+from .location import error, is_user_file
 from .slots import MISSING
 from .tensor import Tensor
 
 if TYPE_CHECKING:
     from .trace import Trace
 
-_LIBRARY = tuple(
-    p for p in {sysconfig.get_path("stdlib"), sysconfig.get_path("purelib"), sysconfig.get_path("platlib")} if p
-)
-
 
 class Guard:
-    """A place outside the function whose value the trace relied on: `get()` now must match `expected`.
+    """A place outside the function whose value the trace relied on: `read()` now must match `expected`.
 
     `scalar` tells that the value is a number that arrives as a run-time input, so that only its type matters.
     """
 
     __slots__ = ("read", "label", "expected", "scalar")
 
-    def __init__(self, read: Callable[[], Any], label: str, expected: Any, scalar: bool = False) -> None:
-        self.read, self.label, self.expected, self.scalar = read, label, expected, scalar
+    def __init__(self, read: Callable[[], Any], label: str, value: Any, scalar: bool = False) -> None:
+        self.read, self.label, self.scalar = read, label, scalar
+        self.expected = value if scalar else freeze(value)
 
     def current(self) -> Any:
         """The value now, MISSING when the place is gone."""
@@ -56,20 +57,19 @@ def is_user_function(value: Any) -> bool:
     return type(value) is types.FunctionType and is_user_file(value.__code__.co_filename)
 
 
-def is_user_file(file: str) -> bool:
-    """Whether a source file is the user's."""
-    return not (is_own_file(file) or file.startswith(_LIBRARY) or file.startswith("<frozen"))
-
-
 class WatchedGlobals(dict):
     """Stands for a function's globals during a trace; LOAD_GLOBAL goes through `__getitem__` for a dict subclass."""
 
     def __init__(self, real: dict[str, Any], capture: Capture) -> None:
         super().__init__(real)
-        self.real, self.capture = real, capture
+        self.real, self.capture, self.initial = real, capture, dict(real)
 
     def __getitem__(self, name: str) -> Any:
         return self.capture.value_of(("global", id(self.real), name), f"the global `{name}`", lambda: self.real[name])
+
+    def assigned(self) -> str | None:
+        """A global that the function assigned."""
+        return next((name for name, value in dict.items(self) if self.initial.get(name, MISSING) is not value), None)
 
 
 class WatchedModule(types.ModuleType):
@@ -102,23 +102,32 @@ class Capture:
 
     def run(self, function: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         """Calls the function with all its reads watched."""
-        clone = self.clone(function) if type(function) is types.FunctionType else function
+        watched = self.watched(function)
         previous = sys.getprofile()
         sys.setprofile(self._profile if previous is None else previous)
         try:
-            result = clone(*args, **kwargs)
+            result = watched(*args, **kwargs)
         finally:
             sys.setprofile(previous)
-        self._check_cells()
+        self._check_assignments()
         return result
+
+    def watched(self, function: Any) -> Any:
+        """What stands for a function, method or partial of the user during the trace; anything else itself."""
+        if is_user_function(function):
+            return self.clone(function)
+        if type(function) is types.MethodType and is_user_function(function.__func__):
+            return types.MethodType(self.clone(function.__func__), function.__self__)
+        if type(function) is functools.partial:
+            return functools.partial(self.watched(function.func), *function.args, **function.keywords)
+        return function
 
     def value_of(self, key: tuple[Any, ...], label: str, read: Callable[[], Any]) -> Any:
         """The value at an outside place as the trace sees it, guarded from now on."""
         if key in self._values:
             return self._values[key]
-        value = read()                              # a KeyError here is LOAD_GLOBAL's cue to look among the builtins
-        number = type(value) in (int, float)
-        guard = self.guards[key] = Guard(read, label, value if number else expectation(value), scalar=number)
+        value = read()  # a KeyError here is LOAD_GLOBAL's cue to look among the builtins
+        guard = self.guards[key] = Guard(read, label, value, scalar=type(value) in (int, float))
         self._values[key] = seen = self._seen(value, guard, str(key[-1]))
         return seen
 
@@ -127,11 +136,9 @@ class Capture:
             return self.trace.scalar_input(guard, value, name)
         if isinstance(value, Tensor) and value._trace is None:
             value.__dict__.setdefault("_hint", name)
-        if is_user_function(value):
-            return self.clone(value)
         if type(value) is types.ModuleType and is_user_file(getattr(value, "__file__", None) or sys.__file__):
             return WatchedModule(value, self)
-        return value
+        return self.watched(value)
 
     def clone(self, function: types.FunctionType) -> types.FunctionType:
         """The function with watched globals and cells."""
@@ -145,6 +152,9 @@ class Capture:
         copy.__kwdefaults__, copy.__dict__ = function.__kwdefaults__, dict(function.__dict__)
         copy.__qualname__, copy.__module__ = function.__qualname__, function.__module__
         self._clones[id(function)] = (function, copy)
+        if function.__defaults__ or function.__kwdefaults__:
+            label = f"a default of `{function.__name__}`"
+            self._guard(("defaults", id(function)), label, lambda: (function.__defaults__, function.__kwdefaults__))
         for fresh, cell, name in zip(cells, function.__closure__ or (), function.__code__.co_freevars, strict=True):
             self._fill(fresh, cell, name)
         return copy
@@ -159,16 +169,16 @@ class Capture:
         fresh.cell_contents = value
         self._cells.append((fresh, cell, value, name))
 
-    def _check_cells(self) -> None:
+    def _check_assignments(self) -> None:
         for watched in self._globals.values():
-            for name, value in dict.items(watched):
-                if name not in watched.real or watched.real[name] is not value:
-                    raise error(
-                        TraceError,
-                        f"the compiled function assigns the global `{name}`: it would happen in the first call only. "
-                        "Return "
-                        "the value, or keep it in a tensor",
-                    )
+            name = watched.assigned()
+            if name is not None:
+                raise error(
+                    TraceError,
+                    f"the compiled function assigns the global `{name}`: it would happen in the first call only. "
+                    "Return "
+                    "the value, or keep it in a tensor",
+                )
         for fresh, _, value, name in self._cells:
             if fresh.cell_contents is not value:
                 raise error(
@@ -177,14 +187,78 @@ class Capture:
                     "call "
                     "only. Return the value, or keep it in a tensor",
                 )
+        for guard in self.guards.values():
+            if not guard.scalar and not guard.holds():
+                raise error(
+                    TraceError,
+                    f"the compiled function changes {guard.label}, a Python object that exists outside: it would "
+                    "happen in the "
+                    "first call only. Return the value, or keep it in a tensor",
+                )
+
+    # ---- functions that are reached in other ways --------------------------------------------------------------------
 
     def _profile(self, frame: types.FrameType, event: str, _: Any) -> None:
-        """Guards the simple globals that functions reached in other ways than by name (methods) may read."""
+        """Guards the globals and cells that a function which was not cloned may read."""
         if event != "call" or isinstance(frame.f_globals, WatchedGlobals) or not is_user_file(frame.f_code.co_filename):
             return
         real = frame.f_globals
-        for name in frame.f_code.co_names:
-            value = real.get(name, MISSING)
-            key = ("global", id(real), name)
-            if isinstance(value, SIMPLE) and key not in self.guards:
-                self.guards[key] = Guard(lambda real=real, name=name: real[name], f"the global `{name}`", value)
+        for name in _global_names(frame.f_code):
+            if name in real:
+                self._guard(("global", id(real), name), f"the global `{name}`", lambda real=real, name=name: real[name])
+        if frame.f_code.co_freevars:
+            for name, cell in _cells_of(frame):
+                self._guard(
+                    ("cell", id(cell), name),
+                    f"the variable `{name}` of an enclosing function",
+                    lambda cell=cell: cell.cell_contents,
+                )
+
+    def _guard(self, key: tuple[Any, ...], label: str, read: Callable[[], Any]) -> None:
+        if key not in self.guards:
+            try:
+                self.guards[key] = Guard(read, label, read())
+            except ValueError:
+                pass  # an empty cell: assigned by the function itself
+
+
+@functools.lru_cache(maxsize=4096)
+def _global_names(code: types.CodeType) -> tuple[str, ...]:
+    return tuple(
+        dict.fromkeys(i.argval for i in dis.get_instructions(code) if i.opname in ("LOAD_GLOBAL", "LOAD_NAME"))
+    )
+
+
+def _cells_of(frame: types.FrameType) -> Iterator[tuple[str, types.CellType]]:
+    """The cells of the function that a frame runs, unless the trace made them itself."""
+    function = _function_of(frame)
+    if function is not None and not isinstance(function.__globals__, WatchedGlobals):
+        yield from zip(frame.f_code.co_freevars, function.__closure__ or (), strict=True)
+
+
+def _function_of(frame: types.FrameType) -> types.FunctionType | None:
+    """The function object behind a frame: a method of its first argument, or whoever else holds the code."""
+    code, variables = frame.f_code, frame.f_locals
+    if code.co_argcount and code.co_varnames[0] in variables:
+        owner = variables[code.co_varnames[0]]
+        for cls in (owner if isinstance(owner, type) else type(owner)).__mro__:
+            found = vars(cls).get(code.co_name)
+            found = getattr(found, "__func__", getattr(found, "fget", found))
+            if type(found) is types.FunctionType and found.__code__ is code:
+                return found
+    for candidate in gc.get_referrers(code):
+        if type(candidate) is types.FunctionType and candidate.__code__ is code and _runs(candidate, variables):
+            return candidate
+    return None
+
+
+def _runs(function: types.FunctionType, variables: dict[str, Any]) -> bool:
+    """Whether the function's cells hold what the frame's variables hold."""
+    for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
+        try:
+            if variables.get(name, MISSING) is not cell.cell_contents:
+                return False
+        except ValueError:
+            if name in variables:
+                return False
+    return True

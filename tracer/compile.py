@@ -6,8 +6,11 @@ import functools
 import inspect
 import os
 import threading
-from collections.abc import Callable, Sequence
+import types
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Generic, ParamSpec, TypeVar, overload
+
+import numpy as np
 
 from ..ir.errors import TraceError
 from ..ir.graph import Graph
@@ -16,12 +19,14 @@ from .compiled_backward import trace_backward
 from .driver import STAGES, Build
 from .fast_call import MISS, FastCall, fast_call
 from .location import error
-from .program import Harvest, Output, Program
-from .signature import call_key, describe_key
+from .outputs import BaseOf, Harvest, Output, Place
+from .program import Program
+from .signature import call_key, describe_key, is_runtime_number, object_key
 from .slots import EPOCH
 from .state import STATE
 from .storage import Storage
 from .structure import flatten, unflatten
+from .tape import Edge, accumulator_of
 from .tensor import Tensor
 from .trace import Lifted, NeedsWholeStorage, ScalarInput, SlotLog, Trace
 
@@ -59,24 +64,35 @@ class CompiledFunction(Generic[P, R]):
         self._last: Program | None = None
         self._fast: FastCall | None = None
         self._name = getattr(function, "__name__", "function")
-        functools.update_wrapper(self, function)
+        self.__name__ = name_of(function)
+        functools.update_wrapper(
+            self, function, updated=("__dict__",) if isinstance(function, types.FunctionType) else ()
+        )
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         if STATE.trace is not None:
-            return self._function(*args, **kwargs)
+            return STATE.trace.capture.watched(self._function)(*args, **kwargs)
         fast = self._fast
         if fast is not None and not kwargs:
             result = fast(args)
             if result is not MISS:
                 return result
+        args = plain_numbers(args)
+        kwargs = plain_numbers(dict(sorted(kwargs.items())))
         leaves: list[Any] = []
         structure = flatten((args, kwargs) if kwargs else args, leaves)
         key = (structure, call_key(leaves))
         program = self._find(key, leaves) or self._compile(key, leaves, args, kwargs)
         result = program.rebuild(program.run(leaves))
-        if program is not self._last:
+        if program is not self._last or fast is None or fast.epoch != EPOCH.count:
             self._last, self._fast = program, fast_call(program, structure, leaves)
         return result
+
+    def __getattr__(self, name: str) -> Any:
+        """What the function or module itself has: `compiled.parameters()`."""
+        if name == "_function":
+            raise AttributeError(name)
+        return getattr(self._function, name)
 
     def __get__(self, instance: Any, owner: type | None = None) -> Any:
         return self if instance is None else functools.partial(self, instance)
@@ -157,7 +173,27 @@ def compile(function: Callable[P, R] | None = None) -> Any:
     Raises:
         TraceError: at the first call, when something in the function cannot be part of one program.
     """
-    return CompiledFunction if function is None else CompiledFunction(function)
+    if function is None:
+        return CompiledFunction
+    if not callable(function):
+        raise TypeError(f"weft.compile: a function or module is compiled, not {type(function).__name__}")
+    return CompiledFunction(function)
+
+
+def name_of(function: Any) -> str:
+    """The name of whatever can be called."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    return getattr(function, "__name__", type(function).__name__)
+
+
+def plain_numbers(value: Any) -> Any:
+    """Arguments with NumPy's numbers as Python's."""
+    leaves: list[Any] = []
+    structure = flatten(value, leaves)
+    if not any(isinstance(leaf, np.generic) for leaf in leaves):
+        return value
+    return unflatten(structure, [leaf.item() if isinstance(leaf, np.generic) else leaf for leaf in leaves])
 
 
 def key_difference(new: Any, old: Any) -> str:
@@ -182,12 +218,14 @@ def trace_program(function: Callable[..., Any], key: Any, leaves: Sequence[Any],
     """Traces one call and lowers it."""
     whole: set[Storage] = shared_storages(leaves)
     while True:
-        trace = Trace(function.__name__, whole)
+        trace = Trace(name_of(function), whole)
         try:
             return Tracing(function, trace, key, leaves).program(args, kwargs)
         except NeedsWholeStorage as need:
             if need.storage in whole:
-                raise error(TraceError, "two tensors over one memory have different dtypes: clone one of them") from None
+                raise error(
+                    TraceError, "two tensors over one memory have different dtypes: clone one of them"
+                ) from None
             whole = whole | {need.storage}
 
 
@@ -215,7 +253,9 @@ class Tracing:
 
     def __init__(self, function: Callable[..., Any], trace: Trace, key: Any, leaves: Sequence[Any]) -> None:
         self.function, self.trace, self.key, self.leaves = function, trace, key, leaves
-        self.capture = Capture(trace)
+        self.capture = trace.capture = Capture(trace)
+        self.objects = [(leaf, object_key(leaf)) for leaf in leaves if not isinstance(leaf, (Tensor, int, float))]
+        self.epoch = EPOCH.count
         self.leaf_of: dict[int, int] = {}
         """id of a tensor or scalar input -> the leaf it is."""
 
@@ -231,6 +271,7 @@ class Tracing:
         try:
             result = self.capture.run(self.function, new_args, new_kwargs)
             STATE.grad_enabled = grad_mode
+            self._check_arguments()
             return self._finish(result)
         finally:
             STATE.trace, STATE.grad_enabled = None, grad_mode
@@ -243,20 +284,33 @@ class Tracing:
             if name:
                 leaf.__dict__["_hint"] = name
             return leaf
-        if type(leaf) in (int, float):
+        if is_runtime_number(leaf):
             scalar = self.trace.scalar_input("argument", leaf, name)
             (entry,) = scalar.sources
             self.leaf_of[id(entry)] = k
             return scalar
         return leaf
 
+    def _check_arguments(self) -> None:
+        """Refuses functions that change a Python object that they were given."""
+        for leaf, before in self.objects:
+            if object_key(leaf) != before:
+                raise error(
+                    TraceError,
+                    f"the compiled function changes an argument of type {type(leaf).__name__}: it would happen in the "
+                    "first call only. Return "
+                    "the value, or keep it in a tensor",
+                )
+
     def _finish(self, result: Any) -> Program:
-        trace = self.trace
-        leaves: list[Any] = []
+        trace, leaves = self.trace, []
         structure = flatten(result, leaves)
-        harvest = Harvest(trace)
+        for slot in trace.slots.values():
+            slot.leaf = self.leaf_of.get(id(slot.container))
+        harvest = Harvest(trace, self.leaves, self._place)
         outputs = [harvest.describe(leaf) for leaf in leaves]
         effects = self._effects(harvest)
+        edges = self._changed_edges(harvest)
         written = [
             s.lifted
             for s in trace.states.values()
@@ -265,10 +319,7 @@ class Tracing:
         writes = {harvest.add(trace.resolve(trace.states[w.tensor._storage].value)): w.position for w in written}
         graph = trace.graph(harvest.results, {"writes": writes})
         inputs = list(trace.inputs_order)
-        backward = trace_backward(trace, harvest.differentiable, written)
-        for slot in trace.slots.values():
-            slot.leaf = self.leaf_of.get(id(slot.container))
-        keep = [leaf for leaf in self.leaves if not isinstance(leaf, (Tensor, int, float, str))]
+        backward = trace_backward(trace, harvest.differentiable, self._gradient_sources(), written)
         slots = [s for s in trace.slots.values() if s.read]
         program = Program(
             self.key,
@@ -281,14 +332,24 @@ class Tracing:
             structure,
             outputs,
             effects,
+            edges,
             written,
             backward,
-            keep,
+            set(trace.outsiders),
             trace.progress,
-            epoch=EPOCH.count,
+            epoch=self.epoch,
         )
-        program.aliases = program.shared_with_captured(self.leaves)
+        program.aliased = list(self._shared())
+        program.aliases = program.shared_memory(self.leaves, [s.initial for s in program.leaf_slots])
         return program
+
+    def _shared(self) -> Iterator[tuple[Place, Place, int]]:
+        """The tensors that share memory with another one, or are part of an input: see `Program.aliased`."""
+        for outsider in self.trace.outsiders.values():
+            tensor, state = outsider.tensor, self.trace.states.get(outsider.tensor._storage)
+            lifted = None if state is None else state.lifted
+            if lifted is not None and id(tensor) in self.trace.paths and (lifted.whole or lifted.tensor is not tensor):
+                yield self._place(tensor), self._place(lifted.tensor), tensor.storage_offset()
 
     def _source(self, entry: Lifted | ScalarInput) -> int | SlotLog | None:
         """Where a call finds an input: in an argument leaf, in a slot of one (its `.grad`), or (None) where the trace
@@ -296,20 +357,54 @@ class Tracing:
         """
         if isinstance(entry, ScalarInput):
             return self.leaf_of.get(id(entry))
-        leaf = self.leaf_of.get(id(entry.tensor))
+        place = self._place(entry.tensor)
+        return None if place is entry else place  # type: ignore[return-value]
+
+    def _place(self, tensor: Tensor) -> Place:
+        """Where a call finds a tensor from outside."""
+        leaf = self.leaf_of.get(id(tensor))
         if leaf is not None:
             return leaf
-        return next(
-            (s for s in self.trace.slots.values() if s.leaf is not None and s.read and s.initial is entry.tensor), None
-        )
+        for slot in self.trace.slots.values():
+            if slot.leaf is not None and slot.read and slot.initial is tensor:
+                return slot
+        state = self.trace.states.get(tensor._storage)
+        if state is not None and state.lifted is not None and state.lifted.tensor is tensor:
+            return state.lifted
+        if id(tensor) not in self.trace.paths:  # known only as the base of a view
+            for k, given in enumerate(self.leaves):
+                if isinstance(given, Tensor) and given._base is tensor:
+                    return BaseOf(k)
+        return tensor
 
     def _effects(self, harvest: Harvest) -> list[tuple[Any, Output]]:
         effects = []
-        for entry in self.trace.slots.values():
+        for entry in list(self.trace.slots.values()):
             now = entry.now(self.leaves)
             if entry.written and now is not entry.initial:
                 effects.append((entry, harvest.describe(now)))
         return effects
+
+    def _changed_edges(self, harvest: Harvest) -> list[tuple[Place, int | None]]:
+        """The tensors from outside, views aside, that hold a tracked value of the trace now, or were detached."""
+        changed: list[tuple[Place, int | None]] = []
+        for outsider in list(self.trace.outsiders.values()):
+            tensor, edge = outsider.tensor, outsider.tensor._edge
+            if tensor._base is None and edge != outsider.edge:
+                number = None if edge is None else harvest.differentiate(edge, tensor.type_)
+                changed.append((self._place(tensor), number))
+        return changed
+
+    def _gradient_sources(self) -> dict[Edge, Place]:
+        """The edges that lead outside, and the tensors that had them before the call."""
+        sources: dict[Edge, Place] = {}
+        for outsider in self.trace.outsiders.values():
+            edge, tensor = outsider.edge, outsider.tensor
+            if edge is None and outsider.requires_grad:
+                edge = accumulator_of(tensor), 0  # type: ignore[assignment]
+            if edge is not None:
+                sources.setdefault(edge, self._place(tensor))
+        return sources
 
 
 def leaf_names(function: Callable[..., Any], args: Any, kwargs: Any) -> list[str]:

@@ -1,26 +1,31 @@
 """The gradient of a compiled call from outside: `y = compiled(x); y.sum().backward()`.
 
-The tape sees one record per call. Its derivative is a second compiled program, made from the same trace by the one reverse-mode pass; it
+The tape sees one record per call. Its derivative is a second compiled program, made from the same trace by the one
+reverse-mode pass; it
 takes the call's inputs and the cotangents of its outputs.
 """
+
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from ..ir.errors import GradientError, TraceError
-from ..ir.graph import Graph, Value
+from ..ir.graph import Graph
 from ..ir.op import Op
 from ..ir.types import TensorType
-from .autograd import records_behind, sweep
+from .autograd import flow, records_behind
+from .dispatch import EMIT
 from .driver import Build
 from .location import error
 from .loop_gradient import translate
+from .outputs import Place, tensor_at
 from .state import STATE
-from .tape import Edge, Placeholder, Record, gradient_edge, tensor_requires_grad
+from .storage import Storage
+from .tape import Edge, Placeholder, Record, gradient_edge
 from .tensor import Tensor, wrap
 from .trace import Lifted, Trace
 
@@ -30,20 +35,37 @@ class BackwardProgram:
     """The derivative of one specialisation, compiled when it is first needed."""
 
     graph: Graph | None
-    """None when no derivative can be had, for the reason in `refusal`."""
-    wanted: list[int]
-    """The inputs that gradients are for."""
-    overwritten: frozenset[int]
+    """(forward inputs, cotangents of the outputs) -> cotangents of what is wanted; None when no derivative can be
+    had.
+    """
+    wanted: list[Place]
+    """Where the tensors are that gradients are for."""
+    inputs: list[int]
+    """The forward inputs that the derivative reads."""
+    output_types: list[TensorType]
+    overwritten: frozenset[int] = frozenset()
     """The inputs that the forward program writes: saved as copies."""
     refusal: str = ""
+    """Why no derivative can be had."""
     _build: Build | None = field(default=None, repr=False)
 
-    def save(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """The forward inputs as the backward program will need them."""
-        return [] if self.graph is None else [a.copy() if k in self.overwritten else a for k, a in enumerate(arrays)]
+    def save(self, arrays: Sequence[Any], tensors: Sequence[Tensor | None]) -> list[tuple[Any, Storage | None]]:
+        """The forward inputs as the derivative will need them, with the storage of those that are not copied."""
+        saved: list[tuple[Any, Storage | None]] = []
+        for k in self.inputs:
+            tensor = tensors[k]
+            kept = tensor is None or k in self.overwritten
+            saved.append(
+                (arrays[k].copy() if tensor is not None and kept else arrays[k], None if kept else tensor._storage)
+            )  # type: ignore[union-attr]
+        return saved
+
+    def record(self, saved: list[tuple[Any, Storage | None]], leaves: Sequence[Any]) -> CallRecord:
+        """The record of a call that has just run."""
+        return CallRecord(self, saved, [tensor_at(place, leaves) for place in self.wanted])
 
     def run(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """The gradients of the wanted inputs."""
+        """The gradients of the wanted tensors."""
         if self.graph is None:
             raise error(GradientError, self.refusal)
         if self._build is None:
@@ -51,69 +73,110 @@ class BackwardProgram:
         return self._build.run(arrays)
 
 
-def trace_backward(trace: Trace, outputs: Sequence[Tensor], overwritten: Sequence[Lifted]) -> BackwardProgram | None:
-    """The backward graph of the traced function whose differentiable outputs are given; None when no gradient reaches outside."""
-    sources = [e for e in trace.lifted if tensor_requires_grad(e.tensor)]
-    edges: dict[Edge, Lifted] = {}
-    for entry in sources:
-        edge = gradient_edge(entry.tensor)
-        if edge is not None:
-            edges[edge] = entry
-    if not outputs or not edges:
+def trace_backward(
+    trace: Trace,
+    outputs: Sequence[tuple[Edge, TensorType]],
+    sources: Mapping[Edge, Place],
+    overwritten: Sequence[Lifted],
+) -> BackwardProgram | None:
+    """The backward program of the traced function, from its differentiable outputs to the edges that lead outside.
+
+    None when no output is differentiable.
+    """
+    if not outputs:
         return None
-    refusal = _refusal(trace, outputs)
+    types = [type_ for _, type_ in outputs]
+    refusal = _refusal(trace, [edge for edge, _ in outputs])
     if refusal:
-        return BackwardProgram(None, [e.position for e in edges.values()], frozenset(), refusal)
-    cotangents = [trace.new_tensor(trace.builder.param(TensorType(tuple(t.shape), t.dtype), f"g{k}")) for k, t in enumerate(outputs)]
+        return BackwardProgram(None, list(sources.values()), [], types, refusal=refusal)
+    cotangents: dict[Edge, Tensor] = {}
+    seeds = [trace.builder.param(type_, f"g{k}") for k, type_ in enumerate(types)]
     try:
-        found = sweep(outputs, cotangents, list(edges), create_graph=False, retain_graph=True)
-    except GradientError as failure:            # an error for whoever calls backward on the result, not for the call
-        return BackwardProgram(None, [e.position for e in edges.values()], frozenset(), str(failure))
-    reached = [(edge, entry) for edge, entry in edges.items() if edge in found]
-    results: list[Value] = [trace.read(found[edge]) for edge, _ in reached]
-    graph = trace.graph(results)
-    return BackwardProgram(graph, [e.position for _, e in reached], frozenset(e.position for e in overwritten))
+        for (edge, _), seed in zip(outputs, seeds, strict=True):
+            edge, g = translate(trace, edge), trace.new_tensor(seed)  # type: ignore[assignment]
+            cotangents[edge] = EMIT.add(cotangents[edge], g) if edge in cotangents else g
+        found = flow(cotangents, list(sources), create_graph=False, retain_graph=True, within=trace)
+    except GradientError as failure:  # an error for whoever calls backward on the result, not for the call
+        return BackwardProgram(None, list(sources.values()), [], types, refusal=str(failure))
+    reached = [edge for edge in sources if edge in found]
+    graph = trace.graph([trace.read(found[edge]) for edge in reached])
+    inputs, graph = _without_unused(graph, len(seeds))
+    return BackwardProgram(
+        graph, [sources[e] for e in reached], inputs, types, frozenset(e.position for e in overwritten)
+    )
 
 
-def _refusal(trace: Trace, outputs: Sequence[Tensor]) -> str:
+def _refusal(trace: Trace, edges: Sequence[Edge]) -> str:
     """Why no gradient can flow from the outputs, "" when it can."""
-    for record in records_behind([edge for t in outputs if (edge := translate(trace, gradient_edge(t))) is not None]):
+    for record in records_behind([edge for e in edges if (edge := translate(trace, e)) is not None]):
         if record.trace is trace and record.freed:
-            return ("Trying to backward through a compiled call whose graph was freed: the function itself called backward on this value. Specify "
-                    "retain_graph=True there")
+            return (
+                "Trying to backward through a compiled call whose graph was freed: the function itself called backward "
+                "on this value. Specify "
+                "retain_graph=True there"
+            )
     return ""
+
+
+def _without_unused(graph: Graph, seeds: int) -> tuple[list[int], Graph]:
+    """The numbers of the params but the last `seeds` that the results depend on, and the graph with only these and
+    the last ones.
+    """
+    needed, nodes = set(graph.results), []
+    for node in reversed(graph.nodes):
+        if any(v in needed for v in node.outputs):
+            needed.update(node.inputs)
+            nodes.insert(0, node)
+    border = len(graph.params) - seeds
+    used = [k for k, p in enumerate(graph.params[:border]) if p in needed]
+    params = (*(graph.params[k] for k in used), *graph.params[border:])
+    return used, Graph(graph.name, params, tuple(nodes), graph.results, graph.notes)
 
 
 class CallRecord(Record):
     """The record of one compiled call: what it saved, and the gradients of its inputs once they are computed."""
 
-    __slots__ = ("program", "saved", "versions", "dropped", "cache", "output_types")
+    __slots__ = ("program", "saved", "versions", "dropped", "cache")
 
-    def __init__(self, program: BackwardProgram, saved: list[np.ndarray], inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> None:
+    def __init__(
+        self, program: BackwardProgram, saved: list[tuple[Any, Storage | None]], inputs: Sequence[Tensor]
+    ) -> None:
         super().__init__(COMPILED_CALL, {}, tuple(gradient_edge(t) for t in inputs), "CompiledBackward0")
         self.saved_inputs = tuple(Placeholder(tuple(t.shape), t.dtype) for t in inputs)
-        self.saved_outputs = tuple(Placeholder(tuple(t.shape), t.dtype) for t in outputs)
-        self.output_types = [TensorType(tuple(t.shape), t.dtype) for t in outputs]
-        self.program, self.saved, self.dropped = program, saved, False
-        self.versions = [(t._storage, t._storage.version) for t in inputs]
+        self.saved_outputs = tuple(Placeholder(t.sizes, t.dtype) for t in program.output_types)
+        self.program, self.dropped = program, False
+        self.saved = [value for value, _ in saved]
+        self.versions = [(storage, storage.version) for _, storage in saved if storage is not None]
         self.cache: tuple[Any, list[Tensor]] | None = None
 
     def free(self) -> None:
-        self.dropped, self.saved = True, []
+        self.dropped, self.saved, self.cache = True, [], None
 
     def cotangent(self, arriving: tuple[Any, ...], i: int) -> Tensor:
         """The gradient of input `i`; one run of the backward program serves all inputs."""
         if self.dropped:
-            raise error(GradientError, "Trying to backward through the graph of a compiled call a second time: pass retain_graph=True to the first")
+            raise error(
+                GradientError,
+                "Trying to backward through the graph of a compiled call a second time: pass retain_graph=True to the "
+                "first",
+            )
         if STATE.grad_enabled:
-            raise error(GradientError, "create_graph=True through a compiled call: take the second derivative inside the compiled function")
+            raise error(
+                GradientError,
+                "create_graph=True through a compiled call: take the second derivative inside the compiled function",
+            )
         for storage, version in self.versions:
             if storage.version != version:
-                raise error(GradientError, "an input of a compiled call has been modified by an inplace operation since the call, and its "
-                            "gradient needs the old value: call backward before the update, or clone() the input")
+                raise error(
+                    GradientError,
+                    "an input of a compiled call has been modified by an inplace operation since the call, and its "
+                    "gradient needs the old value: call backward before the update, or clone() the input",
+                )
         if self.cache is None or any(a is not b for a, b in zip(self.cache[0], arriving, strict=True)):
-            seeds = [np.zeros(t.sizes, t.dtype.numpy) if g is None else np.ascontiguousarray(g._memory())
-                     for g, t in zip(arriving, self.output_types, strict=True)]
+            seeds = [
+                np.zeros(t.sizes, t.dtype.numpy) if g is None else np.ascontiguousarray(g._memory())
+                for g, t in zip(arriving, self.program.output_types, strict=True)
+            ]
             self.cache = (arriving, [wrap(r) for r in self.program.run([*self.saved, *seeds])])
         return self.cache[1][i]
 
@@ -126,16 +189,6 @@ def _not_an_ir_op(*_: Any, **__: Any) -> Any:
     raise TraceError("compiled_call stands on the tape only")
 
 
-COMPILED_CALL = Op("compiled_call", infer=_not_an_ir_op, evaluate=_not_an_ir_op, vjp=_compiled_rule, arity=None, torch_name="Compiled")
-
-
-def attach_record(program: BackwardProgram, saved: list[np.ndarray], inputs: Sequence[Tensor], recipes: Sequence[Any],
-                  values: Sequence[Any]) -> None:
-    """Lets the differentiable outputs of a call point to one record of it."""
-    pairs = sorted(((r.record_output, v) for r, v in zip(recipes, values, strict=True) if getattr(r, "record_output", None) is not None),
-                   key=lambda pair: pair[0])
-    if not pairs or not STATE.grad_enabled:
-        return
-    record = CallRecord(program, saved, inputs, [v for _, v in pairs])
-    for k, (_, value) in enumerate(pairs):
-        value._edge, value._requires_grad = (record, k), True
+COMPILED_CALL = Op(
+    "compiled_call", infer=_not_an_ir_op, evaluate=_not_an_ir_op, vjp=_compiled_rule, arity=None, torch_name="Compiled"
+)

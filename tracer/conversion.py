@@ -15,6 +15,7 @@ from .dtypes import as_dtype
 from .location import error
 from .promotion import operand
 from .shape import clone, expand
+from .state import STATE
 from .tensor import Tensor, method
 
 _NO_VALUES = ("keep the computation in tensor operations (`weft.where` instead of `if`), or read the value outside the "
@@ -179,7 +180,9 @@ def _iterate(self: Tensor) -> Any:
 
 
 def _format(self: Tensor, spec: str) -> str:
-    if self.ndim == 0 and self._array is not None:
+    if spec:
+        require_no_trace("the text of a number", _NO_VALUES)
+    if self.ndim == 0 and self._array is not None and STATE.trace is None:
         return format(self._array.item(), spec) if spec else str(self._array.item())
     return format(repr(self), spec)
 

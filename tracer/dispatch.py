@@ -77,14 +77,17 @@ def apply_copy(op: Op, x: Tensor, attrs: Mapping[str, Any] = _NO_ATTRS) -> Tenso
     return result
 
 
-def view(op: Op, x: Tensor, attrs: Mapping[str, Any]) -> Tensor:
-    """A view of `x` that shares its storage; in eager mode the op's reference meaning must give a NumPy view."""
+def view(op: Op, x: Tensor, attrs: Mapping[str, Any], array: np.ndarray | None = None) -> Tensor:
+    """A view of `x` that shares its storage; in eager mode the op's reference meaning must give a NumPy view.
+
+    `array` is the view's memory where the caller knows it already.
+    """
     if x._array is None:
         if STATE.trace is None:
             raise x._no_memory()
         result = STATE.trace.view(op, x, attrs)
     else:
-        result = wrap(op.evaluate(x._array, **attrs))
+        result = wrap(op.evaluate(x._array, **attrs) if array is None else array)
         if STATE.trace is not None:
             STATE.trace.adopt_view(op, x, attrs, result)
     link_view(result, x, ((op, attrs),))
@@ -140,6 +143,12 @@ def check_writable(target: Tensor, op_name: str) -> None:
         )
 
 
+def check_not_frozen(target: Tensor, op_name: str) -> None:
+    """Refuses to write into read-only memory."""
+    if target._frozen:
+        raise error(GradientError, f"{op_name}: this tensor is read-only memory")
+
+
 def overlaps(target: Tensor) -> bool:
     """Whether two elements of the tensor share memory."""
     array = target._array
@@ -167,8 +176,7 @@ def write(target: Tensor, new: Tensor, op_name: str = "copy_") -> Tensor:
     follow.
     """
     check_writable(target, op_name)
-    if target._frozen:
-        raise error(GradientError, f"{op_name}: this tensor is read-only memory")
+    check_not_frozen(target, op_name)
     if target._made_without_grad and STATE.grad_enabled and (tensor_requires_grad(new) or tensor_requires_grad(target)):
         raise error(
             GradientError,

@@ -12,13 +12,16 @@ from typing import Any
 
 import numpy as np
 
-from .program import FreshOutput, Program
+from .dispatch import check_not_frozen
+from .outputs import FreshOutput, Made
+from .program import Program
 from .slots import EPOCH
 from .state import STATE
 from .structure import LEAF
 from .tensor import Tensor
 from .trace import Lifted, ScalarInput
 
+_BIG = 1 << 63
 MISS = object()
 """What a fast call gives when it does not apply: nothing was run."""
 
@@ -26,24 +29,20 @@ MISS = object()
 class FastCall:
     """One program, ready to be called with a tuple of plain arguments."""
 
-    __slots__ = ("program", "expected", "template", "places", "grad_enabled", "run", "single")
+    __slots__ = ("program", "expected", "template", "places", "grad_enabled", "run", "single", "epoch")
 
     def __init__(
         self, program: Program, expected: list[Any], places: list[int | None], template: list[Any], grad_enabled: bool
     ) -> None:
         self.program, self.expected, self.places, self.template = program, expected, places, template
-        self.grad_enabled = grad_enabled
+        self.grad_enabled, self.epoch = grad_enabled, program.epoch
         self.run = program.build.executable.run
         self.single = program.structure == LEAF
 
     def __call__(self, args: tuple[Any, ...]) -> Any:
         """The result, or MISS when these arguments need the general way."""
         program = self.program
-        if (
-            len(args) != len(self.expected)
-            or EPOCH.count != program.epoch
-            or STATE.grad_enabled is not self.grad_enabled
-        ):
+        if len(args) != len(self.expected) or EPOCH.count != self.epoch or STATE.grad_enabled is not self.grad_enabled:
             return MISS
         inputs = self.template.copy()
         storages = set()
@@ -62,20 +61,23 @@ class FastCall:
                 storages.add(arg._storage_or_none or arg)
                 if place is not None:
                     inputs[place] = array
-            elif type(arg) is expected and place is not None:
+            elif type(arg) is expected and place is not None and (expected is float or -_BIG <= arg < _BIG):
                 inputs[place] = arg
             else:
                 return MISS
         if len(storages) != self._tensor_count(args):
             return MISS
-        if program.captured and program.shared_with_captured(args):
+        if program.captured and program.shared_memory(args):
             return MISS
         for guard in program.guards:
             if not guard.holds():
                 return MISS
+        written = [program._tensor_at(lifted, args) for lifted in program.written]
+        for tensor in written:
+            check_not_frozen(tensor, program.build.traced.name)
         results = self.run(inputs)
-        for lifted in program.written:
-            program._tensor_at(lifted.position, args)._storage.version += 1
+        for tensor in written:
+            tensor._storage.version += 1
         return self._outputs(results)
 
     @staticmethod
@@ -87,16 +89,15 @@ class FastCall:
             tensor = Tensor()
             tensor._array = results[0]
             return tensor
-        made: dict[int, Tensor] = {}
-        values = [self.program._output(o, results, (), made) for o in self.program.outputs]
-        return self.program.rebuild(values)
+        made = Made(results, (), None)
+        return self.program.rebuild([made.value(o) for o in self.program.outputs])
 
 
 def fast_call(program: Program, structure: Any, leaves: Sequence[Any]) -> FastCall | None:
     """The short way for calls like this one; None when the program needs more than it does."""
     if not isinstance(structure, tuple) or structure[0] is not tuple or any(part != LEAF for part in structure[1:]):
         return None
-    if program.effects or program.backward is not None or program.leaf_slots or program.progress:
+    if program.effects or program.edges or program.backward is not None or program.leaf_slots or program.progress:
         return None
     if not all(type(o) is FreshOutput and o.geometry is None and not o.requires_grad for o in program.outputs):
         return None

@@ -1,17 +1,22 @@
 """Finds the user's source line: the innermost frame that is not weft's own."""
+
 from __future__ import annotations
 
 import os
 import sys
+import sysconfig
 from types import FrameType
 
 from ..ir.errors import WeftError
 from ..ir.graph import Location
 
 _ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-_OWN_FOLDERS = tuple(os.path.join(_ROOT, name) + os.sep
-                     for name in ("ir", "passes", "backends", "runtime", "tracer", "nn", "optim", "data"))
+_OWN_FOLDERS = tuple(
+    os.path.join(_ROOT, name) + os.sep
+    for name in ("ir", "passes", "backends", "runtime", "tracer", "nn", "optim", "data")
+)
 _ROOT_FILE = os.path.join(_ROOT, "__init__.py")
+_LIBRARY = tuple(p for p in {sysconfig.get_path(n) for n in ("stdlib", "purelib", "platlib")} if p)
 _own: dict[str, bool] = {}
 
 
@@ -22,6 +27,11 @@ def is_own_file(file: str) -> bool:
         path = os.path.abspath(file)
         known = _own[file] = path.startswith(_OWN_FOLDERS) or path == _ROOT_FILE
     return known
+
+
+def is_user_file(file: str) -> bool:
+    """Whether a source file is the user's: neither weft nor an installed library brought it."""
+    return not (is_own_file(file) or file.startswith((*_LIBRARY, "<frozen")))
 
 
 def user_frame() -> FrameType | None:

@@ -10,6 +10,7 @@ import numpy as np
 
 from ..ir.types import DType, bool_, float32, int64
 from .dtypes import get_default_dtype
+from .state import STATE
 from .tape import tensor_requires_grad
 from .tensor import Tensor, method
 
@@ -143,9 +144,9 @@ def _implied_by_text(dtype: DType) -> bool:
 
 
 def tensor_text(x: Tensor, contents: str | None = None) -> str:
-    """The tensor as torch prints it; a traced tensor shows its type."""
+    """The tensor as torch prints it; in a trace, where values are not known, it shows its type."""
     head = "tensor("
-    if x._array is None:
+    if x._array is None or STATE.trace is not None:
         return f"tensor(<traced {x.type_}>)"
     array, suffixes = x._array, []
     if array.size == 0:

@@ -10,108 +10,17 @@ from typing import Any
 
 import numpy as np
 
-from ..ir.errors import TraceError
-from ..ir.graph import Value
 from .capture import Guard
-from .compiled_backward import BackwardProgram, attach_record
-from .dispatch import view
+from .capture_values import identities
+from .compiled_backward import BackwardProgram
+from .dispatch import check_not_frozen
 from .driver import Build
-from .location import error
+from .outputs import Made, Output, Place, tensor_at
 from .progress import ProgressBar
-from .scalars import RuntimeScalar
-from .slots import EPOCH, MISSING
-from .storage import Storage
+from .slots import EPOCH, KEYS, MISSING
 from .structure import unflatten
-from .tape import tensor_requires_grad
-from .tensor import Step, Tensor, wrap
-from .trace import Lifted, ScalarInput, SlotLog, Trace, fingerprint, restore
-
-
-@dataclass(frozen=True)
-class FreshOutput:
-    """A tensor over memory that the call makes: result number, and the geometry in it (None: all of it)."""
-
-    result: int
-    geometry: tuple[tuple[int, ...], tuple[int, ...], int] | None
-    requires_grad: bool
-    record_output: int | None
-    """Its position among the outputs of the call's record, when a gradient can flow through it."""
-
-
-@dataclass(frozen=True)
-class OutsideOutput:
-    """A tensor that exists outside, or a view of one: the input it comes from, and the steps to take at each call."""
-
-    source: int
-    steps: tuple[Step, ...]
-
-
-@dataclass(frozen=True)
-class NumberOutput:
-    """A Python number that the program computes."""
-
-    result: int
-
-
-@dataclass(frozen=True)
-class ConstantOutput:
-    """Any other Python value: the same at every call."""
-
-    value: Any
-
-
-Output = FreshOutput | OutsideOutput | NumberOutput | ConstantOutput
-
-
-@dataclass
-class Harvest:
-    """Collects the graph's results while outputs are described."""
-
-    trace: Trace
-    results: list[Value] = field(default_factory=list)
-    by_storage: dict[Storage, int] = field(default_factory=dict)
-    differentiable: list[Tensor] = field(default_factory=list)
-
-    def describe(self, leaf: Any) -> Output:
-        """The recipe for one returned or stored value."""
-        if isinstance(leaf, Tensor):
-            return self._tensor(leaf)
-        if type(leaf) is RuntimeScalar:
-            return NumberOutput(self.add(self.trace.read(leaf.tensor)))
-        return ConstantOutput(leaf)
-
-    def add(self, value: Value) -> int:
-        """Makes a value a result; its number."""
-        self.results.append(value)
-        return len(self.results) - 1
-
-    def _tensor(self, leaf: Tensor) -> Output:
-        if leaf._array is not None:
-            return self._outside(leaf)
-        state, path = self.trace.locate(leaf)
-        if state.lifted is not None:
-            return OutsideOutput(state.lifted.position, path)
-        storage = leaf._storage
-        if storage not in self.by_storage:
-            self.by_storage[storage] = self.add(self.trace.resolve(state.value))
-        geometry = (tuple(leaf.shape), leaf.stride(), leaf._offset) if path else None
-        number = None
-        if tensor_requires_grad(leaf) and leaf._current_edge() is not None:
-            number = len(self.differentiable)
-            self.differentiable.append(leaf)
-        return FreshOutput(self.by_storage[storage], geometry, tensor_requires_grad(leaf), number)
-
-    def _outside(self, leaf: Tensor) -> Output:
-        known = self.trace.paths.get(id(leaf))
-        if known is None:
-            self.trace.locate(leaf)
-            known = self.trace.paths[id(leaf)]
-        lifted = self.trace.states[leaf._storage].lifted
-        assert lifted is not None
-        if leaf is lifted.tensor:
-            return OutsideOutput(lifted.position, ())
-        own = self.trace.paths[id(lifted.tensor)][1]
-        return OutsideOutput(lifted.position, known[1][len(own) :])
+from .tensor import Tensor
+from .trace import Lifted, ScalarInput, SlotLog, fingerprint, restore, run_type
 
 
 @dataclass(eq=False)
@@ -135,19 +44,31 @@ class Program:
     structure: Any
     outputs: list[Output]
     effects: list[tuple[SlotLog, Output]]
+    edges: list[tuple[Place, int | None]]
+    """Tensors from outside that the function wrote tracked values into: the output of the call's record that each
+    holds now, None
+    for one that was detached."""
     written: list[Lifted]
     backward: BackwardProgram | None
-    keep: list[Any]
-    """Objects whose identity is part of the key."""
+    known: set[int]
+    """ids of the tensors from outside that the trace read."""
     progress: bool
     epoch: int = -1
-    aliases: tuple[int, ...] = ()
-    """Pairs (leaf, input): argument tensors that share memory with captured ones."""
+    aliases: tuple[Any, ...] = ()
+    """See `shared_memory`."""
+    aliased: list[tuple[Place, Place, int]] = field(default_factory=list)
+    """Tensors that are parts of a whole storage which is an input: where each is found, where another part of the same
+    storage, and
+    the first one's offset."""
 
     def __post_init__(self) -> None:
         self.captured = [
             e for e, source in zip(self.inputs, self.sources, strict=True) if type(e) is Lifted and source is None
         ]
+        self._captured_storages = {id(e.tensor._storage): e.position for e in self.captured}
+        self.held = set(identities([g.expected for g in self.guards if not g.scalar]))
+        self.held |= set(identities([s.contents for s in self.slots if not isinstance(s.initial, Tensor)]))
+        """ids of objects that guards and containers hold."""
 
     # ---- may this program serve the call? --------------------------------------------------------------------------
 
@@ -160,20 +81,27 @@ class Program:
     def mismatch(self, leaves: Sequence[Any]) -> str | None:
         """What does not hold any more, in words; None when all does."""
         for entry, source in zip(self.inputs, self.sources, strict=True):
-            if type(entry) is ScalarInput and (entry.pinned or entry.at_least is not None):
-                reason = self._number_mismatch(entry, self._number(entry, leaves, source))
-                if reason:
-                    return reason
+            if type(entry) is ScalarInput:
+                if entry.pinned or entry.at_least is not None:
+                    reason = self._number_mismatch(entry, self._number(entry, leaves, source))
+                    if reason:
+                        return reason
+            elif entry.whole and source is not None and run_type(tensor_at(source, leaves), True) != entry.param.type:
+                return f"the memory that `{entry.param.hint or 'an argument'}` is part of changed its shape"
         for guard in self.guards:
             if not guard.holds():
                 return f"{guard.label} changed"
-        if self.captured and self.shared_with_captured(leaves) != self.aliases:
-            return "an argument shares memory with a captured tensor, or no longer does"
-        reason = self._leaf_mismatch(leaves)
-        if reason is None and self.epoch != EPOCH.count:
+        for place, storage_of, offset in self.aliased:
+            tensor, first = tensor_at(place, leaves), tensor_at(storage_of, leaves)
+            if tensor._storage is not first._storage or tensor.storage_offset() != offset:
+                return "tensors that shared memory no longer do so in the same way"
+        reason, epoch = self._leaf_mismatch(leaves), EPOCH.count
+        if reason is None and self.epoch != epoch:
             reason = self._slot_mismatch()
-            if reason is None:
-                self.epoch = EPOCH.count
+        if reason is None and self.shared_memory(leaves) != self.aliases:
+            reason = "an argument shares memory with a captured tensor or a gradient, or no longer does"
+        if reason is None:
+            self.epoch = epoch
         return reason
 
     @staticmethod
@@ -185,22 +113,31 @@ class Program:
             return f"the number of iterations `{name}` is {now}, the program needs at least {entry.at_least}"
         return None
 
-    def shared_with_captured(self, leaves: Sequence[Any]) -> tuple[int, ...]:
-        """See `aliases`."""
-        captured = {id(e.tensor._storage): e.position for e in self.captured}
-        found: list[int] = []
+    def shared_memory(self, leaves: Sequence[Any], slot_values: Sequence[Any] | None = None) -> tuple[Any, ...]:
+        """Which arguments, and which tensors in slots of arguments, share memory with captured ones or with one
+        another's slots.
+
+        Two arguments that share memory are told apart by the key of the call.
+        """
+        captured, found = self._captured_storages, []
         for k, leaf in enumerate(leaves):
             if isinstance(leaf, Tensor) and id(leaf._storage) in captured:
-                found += (k, captured[id(leaf._storage)])
+                found.append((k, captured[id(leaf._storage)], leaf.storage_offset()))
+        if self.leaf_slots:
+            given = {id(leaf._storage): k for k, leaf in enumerate(leaves) if isinstance(leaf, Tensor)}
+            values = [slot.now(leaves) for slot in self.leaf_slots] if slot_values is None else slot_values
+            for n, value in enumerate(values):
+                if isinstance(value, Tensor):
+                    storage = id(value._storage)
+                    if storage in captured or storage in given:
+                        found.append((-1 - n, captured.get(storage), given.get(storage), value.storage_offset()))
+                    given[storage] = -1 - n
         return tuple(found)
 
     def _leaf_mismatch(self, leaves: Sequence[Any]) -> str | None:
         for entry in self.leaf_slots:
             now = entry.now(leaves)
-            if now is entry.initial:
-                continue
-            both = isinstance(now, Tensor) and isinstance(entry.initial, Tensor)
-            if not both or fingerprint(now, False) != fingerprint(entry.initial, False):
+            if not entry.fits(now):
                 return f"`{entry.key}` of an argument was {brief(entry.initial)} and is {brief(now)}"
         return None
 
@@ -208,53 +145,56 @@ class Program:
         replaced: dict[int, Tensor] = {}
         for entry in self.slots:
             now = entry.now(())
-            if isinstance(entry.initial, Tensor) and isinstance(now, Tensor) and entry.read_kind == "value":
-                if replaced.setdefault(id(entry.initial), now) is not now:
-                    return f"`{entry.key}` was replaced in one place only"
-            elif not entry.holds(now):
-                return f"`{entry.key}` was {brief(entry.initial)} and is {brief(now)}"
+            tensor = isinstance(entry.initial, Tensor) and entry.read_kind == "value"
+            if tensor and replaced.setdefault(id(entry.initial), now) is not now:
+                return f"`{name_of(entry)}` was replaced in one place only"
+            if not entry.fits(now):
+                return f"`{name_of(entry)}` was {brief(entry.initial)} and is {brief(now)}"
         return self._rebind(replaced)
 
     def _rebind(self, replaced: dict[int, Tensor]) -> str | None:
         """Lets captured tensors be the ones that the slots hold now; a reason when those do not fit."""
         captured = self.captured
-        held = {id(guard.expected) for guard in self.guards}
-        for entry in captured:
-            tensor = replaced.get(id(entry.tensor), entry.tensor)
-            if tensor is not entry.tensor and (id(entry.tensor) in held or self._in_list(entry.tensor)):
-                return f"`{entry.param.hint or 'a tensor'}` was replaced in one place, and is still used from another"
+        bound = {id(e.tensor) for e in captured if not e.whole}
+        for old, tensor in replaced.items():
+            if old != id(tensor) and (old in self.held or old in self.known and old not in bound):
+                return "a captured tensor was replaced in one place, and is still used from another"
+        now = [replaced.get(id(e.tensor), e.tensor) for e in captured]
+        for entry, tensor in zip(captured, now, strict=True):
             if entry.fingerprint != fingerprint(tensor, entry.whole):
-                return (
-                    f"the captured tensor `{entry.param.hint or '?'}` changed its shape, layout, dtype or requires_grad"
-                )
-        storages = [id(replaced.get(id(e.tensor), e.tensor)._storage) for e in captured]
-        if len(set(storages)) != len(storages):
+                hint = entry.param.hint or "?"
+                return f"the captured tensor `{hint}` changed its shape, layout, dtype or requires_grad"
+        storages = {id(t._storage): e.position for t, e in zip(now, captured, strict=True)}
+        if len(storages) != len(captured):
             return "two captured tensors share memory now"
-        for entry in captured:
-            entry.tensor = replaced.get(id(entry.tensor), entry.tensor)
+        for entry, tensor in zip(captured, now, strict=True):
+            entry.tensor = tensor
         for slot in self.slots:
-            if isinstance(slot.initial, Tensor) and id(slot.initial) in replaced:
-                slot.initial = replaced[id(slot.initial)]
+            if isinstance(slot.initial, Tensor):
+                slot.initial = replaced.get(id(slot.initial), slot.initial)
+        self._captured_storages = storages
         return None
-
-    def _in_list(self, tensor: Tensor) -> bool:
-        return any(type(s.initial) in (list, tuple) and any(v is tensor for v in s.initial) for s in self.slots)
 
     # ---- the call --------------------------------------------------------------------------------------------------
 
     def run(self, leaves: Sequence[Any]) -> list[Any]:
         """Executes the program; the output leaves as the function would return them."""
         arrays = [self._array(entry, leaves, source) for entry, source in zip(self.inputs, self.sources, strict=True)]
-        saved = self.backward.save(arrays) if self.backward is not None else None
+        written = [self._tensor_at(lifted, leaves) for lifted in self.written]
+        for tensor in written:
+            check_not_frozen(tensor, self.build.traced.name)
+        saved = None if self.backward is None else self.backward.save(arrays, self._tensors(leaves))
         results = self.build.run(arrays) if not self.progress else self._run_with_bar(arrays)
-        for lifted in self.written:
-            self._tensor_at(lifted.position, leaves)._storage.version += 1
-        made: dict[int, Tensor] = {}
-        values = [self._output(o, results, leaves, made) for o in self.outputs]
-        self._leave_behind(results, leaves, made)
-        if self.backward is not None and saved is not None:
-            wanted = [self._tensor_at(position, leaves) for position in self.backward.wanted]
-            attach_record(self.backward, saved, wanted, self.outputs, values)
+        for tensor in written:
+            tensor._storage.version += 1
+        record = None if saved is None else self.backward.record(saved, leaves)  # type: ignore[union-attr]
+        made = Made(results, leaves, record)
+        for place, number in self.edges:
+            tensor = tensor_at(place, leaves)
+            tensor._edge = None if number is None or record is None else (record, number)
+            tensor._requires_grad = tensor._edge is not None
+        values = [made.value(o) for o in self.outputs]
+        self._leave_behind(made)
         return values
 
     def rebuild(self, values: Sequence[Any]) -> Any:
@@ -267,22 +207,19 @@ class Program:
         bar.finish()
         return results
 
-    def _tensor_at(self, position: int, leaves: Sequence[Any]) -> Tensor:
-        entry = self.inputs[position]
-        assert type(entry) is Lifted
-        return self._tensor(entry, leaves, self.sources[position])
+    def _tensors(self, leaves: Sequence[Any]) -> list[Tensor | None]:
+        """The tensor behind each input; None for numbers."""
+        return [self._tensor_at(e, leaves) if type(e) is Lifted else None for e in self.inputs]
 
-    @staticmethod
-    def _tensor(entry: Lifted, leaves: Sequence[Any], source: int | SlotLog | None) -> Tensor:
-        if source is None:
-            return entry.tensor
-        return leaves[source] if type(source) is int else source.now(leaves)  # type: ignore[union-attr]
+    def _tensor_at(self, entry: Lifted, leaves: Sequence[Any]) -> Tensor:
+        source = self.sources[entry.position]
+        return entry.tensor if source is None else tensor_at(source, leaves)
 
     def _array(self, entry: Lifted | ScalarInput, leaves: Sequence[Any], source: int | SlotLog | None) -> Any:
         if type(entry) is ScalarInput:
             return self._number(entry, leaves, source)
         assert type(entry) is Lifted
-        tensor = self._tensor(entry, leaves, source)
+        tensor = entry.tensor if source is None else tensor_at(source, leaves)
         array = tensor._storage.array if entry.whole else tensor._memory()
         assert array is not None
         if array.flags.c_contiguous:
@@ -295,55 +232,21 @@ class Program:
             return leaves[source]
         return entry.source.current() if type(entry.source) is Guard else entry.source.now(leaves)
 
-    def _output(
-        self, output: Output, results: Sequence[np.ndarray], leaves: Sequence[Any], made: dict[int, Tensor]
-    ) -> Any:
-        match output:
-            case FreshOutput(result, geometry, requires_grad, record):
-                tensor = fresh_tensor(results, result, geometry, made)
-                if requires_grad and record is None:
-                    tensor._requires_grad = True
-                return tensor
-            case OutsideOutput(position, steps):
-                tensor = self._tensor_at(position, leaves)
-                for op, attrs in steps:
-                    tensor = view(op, tensor, attrs)
-                return tensor
-            case NumberOutput(result):
-                return results[result].item()
-            case ConstantOutput(value):
-                return value
-        raise error(TraceError, f"an output of kind {type(output).__name__}")
-
-    def _leave_behind(self, results: Sequence[np.ndarray], leaves: Sequence[Any], made: dict[int, Tensor]) -> None:
+    def _leave_behind(self, made: Made) -> None:
         """Sets the tracked slots that the function wrote."""
         if not self.effects:
             return
-        current = self.epoch == EPOCH.count
+        seen = self.epoch
         for slot, output in self.effects:
-            restore(slot.owner(leaves), slot.key, self._output(output, results, leaves, made))
-        EPOCH.bump()
-        if current and not any(slot.read and slot.leaf is None for slot, _ in self.effects):
-            self.epoch = EPOCH.count
+            restore(slot.owner(made.leaves), slot.key, made.value(output))
+        epoch = EPOCH.bump()
+        if epoch == seen + 1 and not any(slot.read and slot.leaf is None for slot, _ in self.effects):
+            self.epoch = epoch  # nobody else wrote meanwhile
 
 
-def fresh_tensor(results: Sequence[np.ndarray], result: int, geometry: Any, made: dict[int, Tensor]) -> Tensor:
-    """A tensor over a result's memory; tensors of one call that share a storage share it here too."""
-    base = made.get(result)
-    if base is None:
-        base = made[result] = wrap(results[result])
-        if geometry is None:
-            return base
-    alias = Tensor()
-    alias._storage_or_none = base._storage
-    array = base._memory()
-    if geometry is None:
-        alias._array = array
-    else:
-        shape, strides, offset = geometry
-        flat = base._storage.flat[offset:]
-        alias._array = np.lib.stride_tricks.as_strided(flat, shape, tuple(s * array.itemsize for s in strides))
-    return alias
+def name_of(slot: SlotLog) -> str:
+    """A slot in a recompile reason."""
+    return "the keys of a tracked dict" if slot.key is KEYS else str(slot.key)
 
 
 def brief(value: Any) -> str:
@@ -356,8 +259,3 @@ def brief(value: Any) -> str:
         else type(value).__name__
     )
     return text if len(text) < 60 else text[:57] + "..."
-
-
-def fits(entry: Lifted, tensor: Tensor) -> bool:
-    """Whether a program can read this tensor in place of the one that it was traced with."""
-    return entry.fingerprint == fingerprint(tensor, entry.whole)

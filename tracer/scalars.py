@@ -4,6 +4,7 @@ It stands where the user's function expects a float or an int. Arithmetic on it 
 number itself (a comparison, `int(lr)`, `math.sqrt(lr)`) pins the program to the current value, so that another value is
 traced again.
 """
+
 from __future__ import annotations
 
 import operator
@@ -38,15 +39,24 @@ class RuntimeScalar:
 
     def concrete(self, why: str) -> Any:
         """The number itself; the program is from now on valid for this value only."""
-        if self.example is None:
+        if known_example(self) is None:
             raise error(
                 TraceError,
-                f"{why} needs the value of a loop index, which changes while the compiled loop runs: use tensor "
-                "operations on it (`weft.where`), or a plain `range` for a loop that should be unrolled",
+                f"{why} needs the value of a loop index, or of a number that a loop computes, which changes while the "
+                "compiled "
+                "loop runs: use tensor operations on it (`weft.where`), or a plain `range` for a loop that should be "
+                "unrolled",
             )
+        if STATE.trace is not None:
+            STATE.trace.note_look(self.tensor, why)
         for source in self.sources:
             source.pinned = True
         return self.example
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return getattr(self.concrete(f"`.{name}`"), name)
 
     def __repr__(self) -> str:
         return f"RuntimeScalar({self.example})"
@@ -76,11 +86,17 @@ class RuntimeScalar:
         return round(self.concrete("round()"), digits)
 
 
+def known_example(number: RuntimeScalar) -> int | float | None:
+    """The value of the number in this trace; None when a captured loop computes it."""
+    trace = STATE.trace
+    return None if trace is not None and trace.is_loop_value(number.tensor) else number.example
+
+
 def _operand(value: Any) -> tuple[Tensor, Any, frozenset[Any]] | None:
     """(0-d tensor, example, sources) of a number; None when it is no number."""
     if type(value) is RuntimeScalar:
-        return value.tensor, value.example, value.sources
-    if type(value) in (int, bool) and -2**63 <= value < 2**63:
+        return value.tensor, known_example(value), value.sources
+    if type(value) in (int, bool) and -(2**63) <= value < 2**63:
         return EMIT.scalar(int(value), int64), value, frozenset()
     if type(value) is float:
         return EMIT.scalar(value, float64), value, frozenset()
@@ -95,12 +111,17 @@ def _arithmetic(op_name: str, python: Any, real: bool = False) -> Any:
         if left is None or right is None or STATE.trace is None:
             return NotImplemented
         floating = real or float64 in (left[0].dtype, right[0].dtype)
+        if floating and op_name in _BITWISE:
+            return NotImplemented
         dtype = float64 if floating else int64
         result = apply(OPS[op_name], (EMIT.cast(left[0], dtype), EMIT.cast(right[0], dtype)))
         example = None if left[1] is None or right[1] is None else python(left[1], right[1])
         return RuntimeScalar(result, example, left[2] | right[2])
 
     return compute
+
+
+_BITWISE = ("bitwise_and", "bitwise_or", "bitwise_xor", "shift_right")
 
 
 def _install() -> None:
@@ -111,6 +132,10 @@ def _install() -> None:
         "truediv": ("div", operator.truediv, True),
         "floordiv": ("floor_divide", operator.floordiv, False),
         "mod": ("remainder", operator.mod, False),
+        "and": ("bitwise_and", operator.and_, False),
+        "or": ("bitwise_or", operator.or_, False),
+        "xor": ("bitwise_xor", operator.xor, False),
+        "rshift": ("shift_right", operator.rshift, False),
     }
     for name, (op_name, python, real) in table.items():
         compute = _arithmetic(op_name, python, real)
@@ -133,10 +158,31 @@ def _comparison(python: Any) -> Any:
 
 
 def _power(x: Any, y: Any) -> Any:
-    """x ** y. A small constant integer exponent of an integer stays an integer, as in Python."""
-    if type(y) is int and y >= 0 and type(x) is RuntimeScalar and x.tensor.dtype is int64:
-        return _arithmetic("pow", operator.pow)(x, y)
+    """x ** y. A constant integer exponent of an integer stays an integer, as in Python; with another one the kind of
+    the result depends on it.
+    """
+    if isinstance(x, int) and isinstance(y, int):
+        if type(y) is RuntimeScalar:
+            y = y.concrete("the exponent of an integer")
+        if type(x) is not RuntimeScalar:
+            return operator.pow(x, y)
+        return _arithmetic("pow", operator.pow, real=y < 0)(x, y)
     return _arithmetic("pow", operator.pow, real=True)(x, y)
+
+
+def _shift_left(x: Any, y: Any) -> Any:
+    """x << y, which may leave 64 bits and so needs the numbers themselves."""
+    return operator.lshift(*(v.concrete("<<") if type(v) is RuntimeScalar else v for v in (x, y)))
+
+
+def _divmod(x: Any, y: Any) -> Any:
+    return x // y, x % y
+
+
+def _invert(self: RuntimeScalar) -> RuntimeScalar:
+    if self.tensor.dtype is float64:
+        raise TypeError("bad operand type for unary ~: 'float'")
+    return -self - 1  # type: ignore[operator]
 
 
 def _negate(self: RuntimeScalar) -> RuntimeScalar:
@@ -152,6 +198,11 @@ def _absolute(self: RuntimeScalar) -> RuntimeScalar:
 _install()
 RuntimeScalar.__pow__ = _power  # type: ignore[attr-defined]
 RuntimeScalar.__rpow__ = lambda self, other: _power(other, self)  # type: ignore[attr-defined]
+RuntimeScalar.__lshift__ = _shift_left  # type: ignore[attr-defined]
+RuntimeScalar.__rlshift__ = lambda self, other: _shift_left(other, self)  # type: ignore[attr-defined]
+RuntimeScalar.__divmod__ = _divmod  # type: ignore[attr-defined]
+RuntimeScalar.__rdivmod__ = lambda self, other: _divmod(other, self)  # type: ignore[attr-defined]
+RuntimeScalar.__invert__ = _invert  # type: ignore[attr-defined]
 RuntimeScalar.__neg__ = _negate  # type: ignore[attr-defined]
 RuntimeScalar.__pos__ = lambda self: self  # type: ignore[attr-defined]
 RuntimeScalar.__abs__ = _absolute  # type: ignore[attr-defined]

@@ -10,13 +10,11 @@ from typing import Any
 import numpy as np
 
 from ..ir.errors import TraceError
-from .capture_values import Contents
+from .capture_values import freeze
 from .location import error
 from .state import STATE
 from .tape import tensor_requires_grad
 from .tensor import Tensor
-
-_BY_VALUE = (bool, str, bytes, type(None), complex)
 
 
 def call_key(leaves: Sequence[Any]) -> tuple[Any, ...]:
@@ -26,10 +24,8 @@ def call_key(leaves: Sequence[Any]) -> tuple[Any, ...]:
         kind = type(leaf)
         if isinstance(leaf, Tensor):
             parts.append(tensor_key(leaf))
-        elif kind is float or kind is int:
+        elif is_runtime_number(leaf):
             parts.append(kind)
-        elif isinstance(leaf, _BY_VALUE):
-            parts.append((kind, leaf))
         else:
             parts.append(object_key(leaf))
     parts.append(alias_pattern([leaf for leaf in leaves if isinstance(leaf, Tensor)]))
@@ -46,29 +42,26 @@ def tensor_key(tensor: Tensor) -> tuple[Any, ...]:
 
 
 def object_key(leaf: Any) -> Any:
-    """A key for an argument that is neither tensor nor number: by value where it hashes by value, else by identity."""
+    """A key for an argument that is neither tensor nor number: its value or contents where these are known, else its
+    identity.
+    """
     if isinstance(leaf, np.ndarray):
         raise error(
             TraceError,
             "a compiled function got a NumPy array, whose values it could not follow: pass weft.from_numpy(array)",
         )
-    try:
-        hash(leaf)
-    except TypeError:
-        return (type(leaf), id(leaf))
-    if getattr(type(leaf), "__eq__", None) is object.__eq__:
-        return (id(leaf), Contents(leaf).items if is_plain_object(leaf) else ())
-    return leaf
+    return freeze(leaf)
 
 
-def is_plain_object(value: Any) -> bool:
-    """Whether an argument is an instance of a user's class whose attributes must be compared."""
-    return hasattr(value, "__dict__") and not callable(value) and not type(value).__module__.startswith("weft")
+def is_runtime_number(leaf: Any) -> bool:
+    """Whether an argument is a Python number that a program takes as an input."""
+    return type(leaf) is float or type(leaf) is int and -1 << 63 <= leaf < 1 << 63
 
 
 def alias_pattern(tensors: Sequence[Tensor]) -> tuple[Any, ...]:
-    """() when no two tensors share a storage; otherwise, per tensor, the first that shares it and the place in the
-    storage.
+    """() when no two tensors share a storage; otherwise, per tensor, the first that shares it, the place in the
+    storage,
+    and the storage's layout.
     """
     storages = [id(t._storage) for t in tensors]
     if len(set(storages)) == len(storages):
@@ -78,9 +71,16 @@ def alias_pattern(tensors: Sequence[Tensor]) -> tuple[Any, ...]:
             storages.index(s),
             t.storage_offset() if storages.count(s) > 1 else None,
             t.stride() if storages.count(s) > 1 else None,
+            _layout(t) if storages.count(s) > 1 else None,
         )
         for s, t in zip(storages, tensors, strict=True)
     )
+
+
+def _layout(tensor: Tensor) -> tuple[Any, ...]:
+    array = tensor._storage.array
+    assert array is not None
+    return array.shape, array.strides
 
 
 def describe_key(key: tuple[Any, ...]) -> list[str]:

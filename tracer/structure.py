@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,8 +14,8 @@ def flatten(value: Any, leaves: list[Any]) -> Any:
     kind = type(value)
     if kind is tuple or kind is list:
         return (kind, *[flatten(v, leaves) for v in value])
-    if kind is dict:
-        return (dict, tuple(value), *[flatten(v, leaves) for v in value.values()])
+    if kind is dict or kind is OrderedDict:
+        return (kind, tuple(value), *[flatten(v, leaves) for v in value.values()])
     if isinstance(value, tuple) and hasattr(value, "_fields"):
         return (kind, *[flatten(v, leaves) for v in value])
     leaves.append(value)
@@ -31,7 +32,7 @@ def _build(structure: Any, leaves: Any) -> Any:
     if structure == LEAF:
         return next(leaves)
     kind = structure[0]
-    if kind is dict:
-        return {key: _build(part, leaves) for key, part in zip(structure[1], structure[2:], strict=True)}
+    if kind is dict or kind is OrderedDict:
+        return kind((key, _build(part, leaves)) for key, part in zip(structure[1], structure[2:], strict=True))
     parts = [_build(part, leaves) for part in structure[1:]]
     return kind(parts) if kind in (tuple, list) else kind(*parts)

@@ -4,6 +4,7 @@ A record is one executed IR op. Tensors point to records (`_edge`: record and ou
 their inputs, so the tape of a computation is exactly what its live tensors reach; nothing else is kept. A record saves
 only the values that the op's vjp rule reads, which is found out once per op by running the rules on a probe graph.
 """
+
 from __future__ import annotations
 
 import itertools
@@ -92,8 +93,8 @@ def alias_of(tensor: Tensor) -> Tensor:
         alias._trace, alias._type = tensor._trace, tensor._type
         alias._strides, alias._offset, alias._path = tensor._strides, tensor._offset, tensor._path
         alias._cache = tensor._cache
-    elif tensor._trace is not None:
-        alias._trace = tensor._trace
+    elif STATE.trace is not None:
+        STATE.trace.adopt_alias(tensor, alias)
     return alias
 
 
@@ -181,7 +182,7 @@ class _Unpacked(Sequence):
             return item
         tensor = item.unpack(self.record)
         if self.producer is not None and tensor._edge is None:
-            tensor = alias_of(tensor)      # the edge is attached only now: a record must not own itself
+            tensor = alias_of(tensor)  # the edge is attached only now: a record must not own itself
             tensor._edge, tensor._requires_grad = (self.producer, k), True
         return tensor
 
@@ -237,6 +238,7 @@ def _probe(
 
 # ---- recording -------------------------------------------------------------------------------------------------------
 
+
 def tensor_requires_grad(tensor: Tensor) -> bool:
     """Whether gradients flow to this tensor; a view follows its base."""
     if tensor._base is not None and tensor._storage.version != tensor._edge_version:
@@ -271,7 +273,7 @@ def record(
 ) -> None:
     """Lets the differentiable outputs point to a new record of `op` when an input requires grad."""
     if STATE.trace is not None and STATE.trace.in_region:
-        return                                      # the region as a whole is recorded, by whoever records regions
+        return  # the region as a whole is recorded, by whoever records regions
     edges = tuple(gradient_edge(t) for t in inputs)
     if isinstance(op.vjp, GradientRule) and op.vjp is GradientRule.ZERO_GRAD or all(e is None for e in edges):
         return
@@ -295,19 +297,23 @@ def _save(entry: Record, inputs: Sequence[Tensor], outputs: Sequence[Tensor]) ->
     read_inputs: set[int] = set()
     read_outputs: set[int] = set()
     if entry.op.has(Trait.CONTROL):
-        read_inputs = set(range(len(inputs)))       # the reverse of a region runs it again
+        read_inputs = set(range(len(inputs)))  # the reverse of a region runs it again
     for i, edge in enumerate(entry.edges):
         if edge is not None and not entry.op.has(Trait.CONTROL):
             from_inputs, from_outputs = values_read(entry.op, i, types, entry.attrs)
             read_inputs |= from_inputs
             read_outputs |= from_outputs
-    entry.saved_inputs = tuple(Saved(t, True) if k in read_inputs else Placeholder(types[k].shape, types[k].dtype)
-                               for k, t in enumerate(inputs))
-    entry.saved_outputs = tuple(Saved(t, False) if k in read_outputs else Placeholder(tuple(t.shape), t.dtype)
-                                for k, t in enumerate(outputs))
+    entry.saved_inputs = tuple(
+        Saved(t, True) if k in read_inputs else Placeholder(types[k].shape, types[k].dtype)
+        for k, t in enumerate(inputs)
+    )
+    entry.saved_outputs = tuple(
+        Saved(t, False) if k in read_outputs else Placeholder(tuple(t.shape), t.dtype) for k, t in enumerate(outputs)
+    )
 
 
 # ---- views and writes ------------------------------------------------------------------------------------------------
+
 
 def preserve(value: Tensor, target: Tensor, since: int) -> None:
     """Before `value` is written into `target`: the records made since then that saved the target keep a copy of what it
@@ -343,7 +349,7 @@ def _rederive(tensor: Tensor, base: Tensor) -> None:
     if edge is None:
         if tensor._edge is not None:
             tensor._edge, tensor._requires_grad = None, False
-        return                                      # a view of a plain tensor may be a leaf that requires grad
+        return  # a view of a plain tensor may be a leaf that requires grad
     types = [base.type_]
     for op, attrs in tensor._steps:
         types.append(op.output_types([types[-1]], attrs)[0])
@@ -351,8 +357,9 @@ def _rederive(tensor: Tensor, base: Tensor) -> None:
     tensor._edge, tensor._requires_grad = edge, True
 
 
-def shape_record(op: Op, attrs: Mapping[str, Any], edges: tuple[Edge | None, ...], inputs: Sequence[TensorType],
-                 output: TensorType) -> Record:
+def shape_record(
+    op: Op, attrs: Mapping[str, Any], edges: tuple[Edge | None, ...], inputs: Sequence[TensorType], output: TensorType
+) -> Record:
     """A record of an op whose rule reads shapes only (views and updates)."""
     entry = Record(op, attrs, edges, f"{op.torch_name or op.name.title().replace('_', '')}Backward0")
     entry.saved_inputs = tuple(Placeholder(t.shape, t.dtype) for t in inputs)

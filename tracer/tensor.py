@@ -136,6 +136,8 @@ class Tensor(Methods):
 
     def data_ptr(self) -> int:
         """The address of the first element; equal for a tensor and a view that starts where it starts."""
+        if STATE.trace is not None:
+            raise error(TraceError, "the address of a tensor is not known while the function is traced")
         return self._address()
 
     def _address(self) -> int:

@@ -5,6 +5,7 @@ Functionalisation: each storage has a current SSA value. A tensor is a path of v
     read. Storages met from outside are lifted to parameters, by identity; those that were written become results that
     go back into their own memory.
 """
+
 from __future__ import annotations
 
 import contextlib
@@ -14,16 +15,16 @@ from typing import Any
 
 from ..ir.builder import Builder
 from ..ir.errors import TraceError, WeftError
-from ..ir.graph import Graph, Location, Node, Value
+from ..ir.graph import Graph, Node, Value
 from ..ir.op import Op
 from ..ir.ops import OPS
 from ..ir.types import DType, TensorType, float64, int64
-from .capture_values import Contents, expectation, same_value
+from .capture_values import Is, freeze, same_value
 from .layout import contiguous_strides, step_geometry
 from .location import error, user_location
 from .loop_draft import LoopDraft, close_nodes
 from .scalars import RuntimeScalar
-from .slots import MISSING
+from .slots import KEYS, MISSING
 from .state import STATE
 from .storage import Storage
 from .tape import Edge, gradient_edge, tensor_requires_grad, update_step
@@ -53,6 +54,33 @@ class Lifted:
 
 
 @dataclass(eq=False)
+class Outsider:
+    """A tensor from outside, and its autograd state before the trace."""
+
+    tensor: Tensor
+    edge: Edge | None
+    requires_grad: bool
+    edge_version: int
+    retains_grad: bool
+
+    def restore(self) -> None:
+        """Puts the state back."""
+        tensor = self.tensor
+        tensor._edge, tensor._requires_grad, tensor._edge_version = self.edge, self.requires_grad, self.edge_version
+        tensor._retains_grad, tensor._cache = self.retains_grad, None
+
+
+@dataclass(eq=False)
+class Derived:
+    """A tensor over outside memory that the traced function made: the view step from `parent`, None for `detach`."""
+
+    tensor: Tensor
+    parent: Tensor
+    step: Step | None
+    grad_enabled: bool
+
+
+@dataclass(eq=False)
 class ScalarInput:
     """A parameter for a Python number: where it came from, and the values that the trace relied on."""
 
@@ -79,7 +107,7 @@ class SlotLog:
     """`value`, or `presence` when only `key in container` was asked."""
     scalar: ScalarInput | None = None
     contents: Any = None
-    """For a list or dict in the slot: its contents when it was read."""
+    """What was read, in the form that is compared (see capture_values.py); for a tensor its fingerprint."""
     leaf: int | None = None
     """The argument leaf that the container is, None for a captured container."""
 
@@ -90,19 +118,21 @@ class SlotLog:
     def now(self, leaves: Sequence[Any]) -> Any:
         """What the slot holds now, MISSING when it is gone."""
         container = self.owner(leaves)
+        if self.key is KEYS:
+            return tuple(dict.keys(container))
         if isinstance(container, dict):
             return dict.get(container, self.key, MISSING)
         return getattr(container, f"_{self.key}")
 
-    def holds(self, now: Any) -> bool:
-        """Whether the slot, which holds `now`, holds what the trace read there."""
+    def fits(self, now: Any) -> bool:
+        """Whether the slot, which holds `now`, holds what the trace read there, or a tensor that may stand for it."""
         if self.read_kind == "presence":
             return (now is MISSING) == (self.initial is MISSING)
         if self.scalar is not None:
             return type(now) is type(self.initial)
-        if isinstance(self.contents, Contents):
-            return now is self.initial and same_value(now, self.contents)
-        return same_value(now, self.initial)
+        if isinstance(self.initial, Tensor):
+            return isinstance(now, Tensor) and now._array is not None and fingerprint(now, False) == self.contents
+        return same_value(now, self.contents)
 
 
 class NeedsWholeStorage(Exception):
@@ -130,6 +160,18 @@ class Trace:
         self.slots: dict[tuple[int, Any], SlotLog] = {}
         self.paths: dict[int, tuple[Tensor, tuple[Step, ...]]] = {}
         """id of an outside tensor -> (it, kept alive; its steps from the lifted parameter)."""
+        self.outsiders: dict[int, Outsider] = {}
+        """id of an outside tensor that exists before the call -> its state then."""
+        self.versions: dict[Storage, int] = {}
+        """The versions of outside storages before the trace."""
+        self.derived: dict[int, Derived] = {}
+        """id of an outside tensor that the traced function made -> how."""
+        self.capture: Any = None
+        """What watches the function's reads of outside variables (capture.py), for compiled functions that it calls."""
+        self.looked: list[tuple[Value, str]] = []
+        """Numbers whose value Python code looked at, and why."""
+        self.after_loops: set[Value] = set()
+        """Values that captured loops give."""
         self.forward: dict[Value, LoopDraft] = {}
         """Values of a captured loop's last iteration -> the loop, which gives their value after it (see loops.py)."""
         self.dead: dict[Value, str] = {}
@@ -162,6 +204,7 @@ class Trace:
             if draft.vanished:
                 raise error(TraceError, draft.vanished)
             value, draft = draft.last(value), draft.parent
+            self.after_loops.add(value)
         if value in self.dead:
             raise error(TraceError, self.dead[value])
         return value
@@ -195,7 +238,7 @@ class Trace:
         return value
 
     def _lift(self, tensor: Tensor) -> tuple[StorageState, tuple[Step, ...]]:
-        storage, array = tensor._storage, tensor._memory()
+        storage = tensor._storage
         state = self.states.get(storage)
         if state is None:
             state = self.states[storage] = self._new_param(tensor, storage)
@@ -205,8 +248,21 @@ class Trace:
         if path is None:
             raise NeedsWholeStorage(storage)
         self.paths[id(tensor)] = (tensor, path)
-        del array
+        self.know(tensor)
         return state, path
+
+    def know(self, tensor: Tensor) -> None:
+        """Remembers the autograd state of an outside tensor, which is put back when the trace ends."""
+        if id(tensor) in self.outsiders or id(tensor) in self.derived:
+            return
+        storage = tensor._storage
+        if self.versions.setdefault(storage, storage.version) == storage.version:
+            tensor._current_edge()
+        self.outsiders[id(tensor)] = Outsider(
+            tensor, tensor._edge, tensor._requires_grad, tensor._edge_version, tensor._retains_grad
+        )
+        if tensor._base is not None:
+            self.know(tensor._base)
 
     def _new_param(self, tensor: Tensor, storage: Storage) -> StorageState:
         whole = storage in self.whole
@@ -221,7 +277,7 @@ class Trace:
         if lifted.whole:
             offset = tensor.storage_offset()
         elif tensor is own or (
-            own.data_ptr() == tensor.data_ptr()
+            own._address() == tensor._address()
             and tuple(own.shape) == shape
             and own.stride() == strides
             and own.dtype is tensor.dtype
@@ -313,6 +369,13 @@ class Trace:
         """Notes how an eager view of an outside tensor, made during the trace, is derived."""
         _, path = self.locate(x)
         self.paths[id(result)] = (result, (*path, (op, attrs)))
+        self.derived[id(result)] = Derived(result, x, (op, attrs), STATE.grad_enabled)
+
+    def adopt_alias(self, x: Tensor, result: Tensor) -> None:
+        """Notes that `result`, made during the trace, is the outside tensor `x` detached."""
+        _, path = self.locate(x)
+        self.paths[id(result)] = (result, path)
+        self.derived[id(result)] = Derived(result, x, None, STATE.grad_enabled)
 
     def write(self, target: Tensor, new: Tensor) -> None:
         """Makes the new value of the target's storage."""
@@ -356,6 +419,19 @@ class Trace:
 
     # ---- numbers -----------------------------------------------------------------------------------------------------
 
+    def is_loop_value(self, tensor: Tensor) -> bool:
+        """Whether a captured loop computes the value of a traced number."""
+        state = self.states.get(tensor._storage)
+        return state is not None and (
+            state.value in self.forward or state.value in self.dead or state.value in self.after_loops
+        )
+
+    def note_look(self, tensor: Tensor, why: str) -> None:
+        """Notes that Python code looked at a traced number."""
+        state = self.states.get(tensor._storage)
+        if state is not None:
+            self.looked.append((state.value, why))
+
     def scalar_input(self, source: Any, example: int | float, hint: str = "") -> RuntimeScalar:
         """A Python number from outside, as a run-time input."""
         dtype = float64 if isinstance(example, float) else int64
@@ -375,9 +451,10 @@ class Trace:
 
     def note_read(self, container: Any, key: Any) -> None:
         """Logs a read of a tensor's own slot (`grad`)."""
-        entry = self._log(container, key, getattr(container, f"_{key}"))
-        if not entry.written:
-            entry.read = True
+        current = getattr(container, f"_{key}")
+        entry = self._log(container, key, current)
+        if not entry.written and not entry.read:
+            entry.read, entry.contents = True, contents_of(current)
 
     def note_write(self, container: Any, key: Any, previous: Any) -> None:
         """Logs a write of a tensor's own slot."""
@@ -389,13 +466,20 @@ class Trace:
         if not entry.written and not entry.read:
             entry.read, entry.read_kind = True, "presence"
 
+    def note_keys(self, container: Any) -> None:
+        """Logs that the keys of a tracked dict were walked."""
+        keys = tuple(dict.keys(container))
+        entry = self._log(container, KEYS, keys)
+        if not entry.read:
+            entry.read, entry.contents = True, freeze(keys)
+
     def slot_value(self, container: Any, key: Any, value: Any) -> Any:
         """Logs a read of a tracked dict; a number becomes a run-time input."""
         entry = self._log(container, key, value)
         if entry.written:
             return value
         if not entry.read or entry.read_kind == "presence":
-            entry.read, entry.read_kind, entry.contents = True, "value", expectation(value)
+            entry.read, entry.read_kind, entry.contents = True, "value", contents_of(value)
         if type(value) not in (int, float):
             return value
         if entry.scalar is None:
@@ -418,10 +502,14 @@ class Trace:
         return Graph(self.name, tuple(self.builder.params), tuple(nodes), tuple(results), dict(notes or {}))
 
     def roll_back(self) -> None:
-        """Puts every written slot back as it was before the trace."""
+        """Puts everything outside back as it was before the trace: written slots, gradient edges, versions."""
         for entry in self.slots.values():
             if entry.written:
                 restore(entry.container, entry.key, entry.initial)
+        for outsider in self.outsiders.values():
+            outsider.restore()
+        for storage, version in self.versions.items():
+            storage.version = version
 
 
 def restore(container: Any, key: Any, value: Any) -> None:
@@ -451,14 +539,23 @@ def run_type(tensor: Tensor, whole: bool) -> TensorType:
 
 
 def fingerprint(tensor: Tensor, whole: bool) -> tuple[Any, ...]:
-    """What of a captured tensor a program is specialised on."""
+    """What of a captured tensor a program is specialised on; where its whole storage is an input, also its place in
+    which one.
+    """
+    place = (Is(tensor._storage), tensor.storage_offset()) if whole else ()
     return (
         run_type(tensor, whole),
         tuple(tensor.shape),
         tensor.stride(),
         tensor_requires_grad(tensor),
         tensor._edge is None,
+        *place,
     )
+
+
+def contents_of(value: Any) -> Any:
+    """What a log keeps of a value that was read."""
+    return fingerprint(value, False) if isinstance(value, Tensor) and value._array is not None else freeze(value)
 
 
 def path_to(type_: TensorType, shape: tuple[int, ...], strides: tuple[int, ...], offset: int) -> tuple[Step, ...]:
