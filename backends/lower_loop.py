@@ -12,7 +12,7 @@ from ..ir.graph import Node, Value
 from ..ir.index import Constant, Variable
 from ..ir.loops import START, STOP, Buffer, Kernel, Load, Local, Position, Role, Scalar
 from ..ir.ops import OPS
-from ..ir.schedule import UNROLLED_ELEMENTS, Group, Scheduler, is_unrolled, worth_sharing
+from ..ir.schedule import UNROLLED_ELEMENTS, Group, Scheduler, is_small, is_unrolled, worth_sharing
 from ..ir.stages import Kind, Stage, StagePlan
 from ..ir.types import Symbol
 from .base import KernelCall
@@ -22,8 +22,10 @@ from .lower_points import Place
 
 
 def is_whole(node: Node) -> bool:
-    """Whether a loop's body is one fusion node, so that the loop can be one kernel."""
-    return node.op is OPS.loop and len(node.regions[0].nodes) == 1 and node.regions[0].nodes[0].op is OPS.fusion
+    """Whether a loop's body is one fusion node and small, so that the loop is one kernel."""
+    if node.op is not OPS.loop or len(node.regions[0].nodes) != 1 or node.regions[0].nodes[0].op is not OPS.fusion:
+        return False
+    return is_small(StagePlan(node.regions[0].nodes[0].regions[0]))
 
 
 def lower_loop(node: Node) -> KernelCall:

@@ -36,8 +36,7 @@ _UNTYPED = frozenset({"check_index", "lane", "fold_add", "fold_mul", "fold_maxim
 def python_source(kernel: Kernel, locations: bool = True) -> str:
     """The kernel as the source of one Python function named `kernel.name`.
 
-    `locations` says whether the user's source lines stand behind the lines; the code to compile is without, so that machine code
-    can be shared between programs.
+    `locations` says whether the user's source lines stand behind the lines.
     """
     lines = [f"def {kernel.name}(start, stop, buffers):"]
     if locations:
@@ -45,6 +44,12 @@ def python_source(kernel: Kernel, locations: bool = True) -> str:
     lines += _bindings(kernel)
     lines += _body(kernel.body, 1, locations)
     return "\n".join(lines) + "\n"
+
+
+def machine_source(kernel: Kernel) -> str:
+    """What is compiled: the source without the user's names and lines, so that programs share machine code."""
+    text = python_source(kernel, locations=False)
+    return renamed(text.replace(f"def {kernel.name}(", "def kernel(", 1), kernel)
 
 
 def _bindings(kernel: Kernel) -> Iterator[str]:

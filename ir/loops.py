@@ -6,6 +6,7 @@ A kernel is a function over `[start, stop)` and typed buffers. Scalars are in si
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -251,10 +252,40 @@ class Kernel:
 
 
 def named(summary: str, buffers: Sequence[Buffer], body: Sequence[Statement], sites: Sequence[Site] = ()) -> Kernel:
-    """A kernel whose name is `summary` and a hash of everything but the user's source lines."""
+    """A kernel whose name is `summary` and a hash of everything but names and the user's source lines."""
     bare = Kernel(summary, tuple(buffers), tuple(body), tuple(Site(s.op, s.size) for s in sites))
-    digest = hashlib.sha256(print_kernel(bare, locations=False).encode()).hexdigest()[:8]
+    digest = hashlib.sha256(renamed(print_kernel(bare, locations=False), bare).encode()).hexdigest()[:8]
     return Kernel(f"{summary}_{digest}", bare.buffers, bare.body, tuple(sites))
+
+
+def names_of(kernel: Kernel) -> set[str]:
+    """The names that a kernel gives to buffers, locals and loop variables."""
+    names = {b.name for b in kernel.buffers}
+    pending = list(kernel.body)
+    while pending:
+        match pending.pop():
+            case Let(target=target) | Set(target=target):
+                names.add(target.name)
+            case For(variable=variable, body=body):
+                names.add(variable.name)
+                pending += body
+            case While(before=before, body=body):
+                pending += (*before, *body)
+            case If(then=then, otherwise=otherwise):
+                pending += (*then, *otherwise)
+    return names
+
+
+def renamed(text: str, kernel: Kernel) -> str:
+    """A text of `kernel` with the names it gives replaced by numbers in order of appearance: equal for kernels that do the same."""
+    numbers: dict[str, str] = {}
+    names = names_of(kernel)
+
+    def replacement(match: re.Match[str]) -> str:
+        word = match.group()
+        return numbers.setdefault(word, f"n{len(numbers)}") if word in names else word
+
+    return re.sub(r"[A-Za-z_]\w*", replacement, text)
 
 
 # Text --------------------------------------------------------------------------------------------------------------------------

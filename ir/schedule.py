@@ -198,7 +198,8 @@ class Scheduler:
 
 
 UNRELATED_COST = 20_000
-"""Stages of one shape that have nothing in common share a loop up to this cost, for the sake of a shorter kernel."""
+"""Stages of one shape that read nothing in common share a loop up to this cost, for the sake of a shorter kernel; but those of one form
+are better as one kernel that is called several times."""
 
 
 def worth_sharing(plan: StagePlan, group: Group, stage: Stage) -> bool:
@@ -207,7 +208,26 @@ def worth_sharing(plan: StagePlan, group: Group, stage: Stage) -> bool:
     theirs = {r.value for s in group.stages for r in plan.access(s).reads if r.value.type.size > 1} | group.values()
     if mine & theirs:
         return True
-    return plan.cost(stage) <= UNRELATED_COST and any(s.sizes == stage.sizes and s.kept == stage.kept for s in group.stages)
+    alike = [s for s in group.stages if s.sizes == stage.sizes and s.kept == stage.kept]
+    return plan.cost(stage) <= UNRELATED_COST and bool(alike) and all(form_of(plan, s) != form_of(plan, stage) for s in alike)
+
+
+def form_of(plan: StagePlan, stage: Stage) -> tuple[object, ...]:
+    """What two stages have in common whose code is the same but for constants."""
+    return stage.node.op.name, stage.sizes, stage.value.dtype, plan.access(stage).cost
+
+
+SMALL_COST = 200_000
+"""Additions' worth of work up to which stages are put into one serial kernel, and a loop body into one kernel with its loop."""
+
+SMALL_STAGES = 64
+"""More stages than this are not put into one kernel: its compilation would take too long."""
+
+
+def is_small(plan: StagePlan) -> bool:
+    """Whether all of a body is better done in one serial kernel."""
+    stages = [u for u in plan.units if isinstance(u, Stage)]
+    return len(stages) == len(plan.units) <= SMALL_STAGES and sum(plan.cost(s) for s in stages) <= SMALL_COST
 
 
 ENOUGH_ROWS = 16

@@ -11,15 +11,10 @@ from dataclasses import dataclass, field
 from ..ir.graph import Graph, Node, Value
 from ..ir.op import Trait
 from ..ir.ops import OPS
-from ..ir.schedule import Group, Scheduler, worth_sharing
+from ..ir import schedule
+from ..ir.schedule import Group, Scheduler, form_of, is_small, worth_sharing
 from ..ir.stages import Kind, Stage, StagePlan, has_own_stage
 from .fusion_products import arranged, is_library_product, reads_in_place
-
-SMALL_COST = 200_000
-"""Additions' worth of work up to which stages are put into one serial kernel, and a loop body into one kernel with its loop."""
-
-SMALL_STAGES = 64
-"""More stages than this are not put into one kernel: its compilation would take too long."""
 
 REPEATS = 3
 """From this many groups of one form on, each is a kernel of its own, which is compiled once."""
@@ -79,7 +74,7 @@ class _Fuser:
         kernels: list[_Kernel] = []
         for group, form in zip(groups, forms, strict=True):
             cost = sum(self.plan.cost(s) for s in group.stages)
-            joinable = group.external is None and cost <= SMALL_COST and forms.count(form) < REPEATS
+            joinable = group.external is None and cost <= schedule.SMALL_COST and forms.count(form) < REPEATS
             number = self._find(kernels, group, cost) if joinable else None
             if number is None:
                 kernels.append(_Kernel(open=joinable, node=group.external))
@@ -96,7 +91,7 @@ class _Fuser:
         overwritten = {s.node.inputs[0] for s in group.stages if is_update(s)}
         for number in range(first, len(kernels)):
             kernel = kernels[number]
-            fits = kernel.open and kernel.cost + cost <= SMALL_COST and len(kernel.stages) + len(group.stages) <= SMALL_STAGES
+            fits = kernel.open and kernel.cost + cost <= schedule.SMALL_COST and len(kernel.stages) + len(group.stages) <= schedule.SMALL_STAGES
             if fits and not any(r.value in overwritten for s in kernel.stages for r in self.plan.access(s).reads):
                 return number
         return None
@@ -105,7 +100,7 @@ class _Fuser:
         """What two groups have in common whose kernels are the same but for constants."""
         if group.external is not None:
             return (group.external,)
-        return tuple((s.node.op.name, s.sizes, s.value.dtype, self.plan.access(s).cost) for s in group.stages)
+        return tuple(form_of(self.plan, s) for s in group.stages)
 
     def _fusion(self, stages: Sequence[Stage]) -> Node:
         """The fusion node that computes the values of `stages` that are needed elsewhere."""
@@ -175,11 +170,7 @@ def is_update(stage: Stage) -> bool:
 def is_small_loop(node: Node) -> bool:
     """Whether a loop becomes one kernel with all its iterations."""
     body = node.regions[0]
-    if not body.nodes or any(is_external(n) for n in body.nodes):
-        return False
-    plan = StagePlan(body)
-    stages = [u for u in plan.units if isinstance(u, Stage)]
-    return len(stages) <= SMALL_STAGES and sum(plan.cost(s) for s in stages) <= SMALL_COST
+    return bool(body.nodes) and not any(is_external(n) for n in body.nodes) and is_small(StagePlan(body))
 
 
 def wrapped(body: Graph) -> Graph:
