@@ -5,28 +5,8 @@ import math
 from collections.abc import Iterator, Sequence
 
 from ..ir.index import Constant, Index, Quotient, Remainder, Sum, Variable
-from ..ir.loops import (
-    INFIX,
-    LANES,
-    Apply,
-    Buffer,
-    Comment,
-    For,
-    If,
-    Kernel,
-    Let,
-    Literal,
-    Load,
-    Local,
-    Position,
-    Role,
-    Scalar,
-    Set,
-    Statement,
-    Store,
-    While,
-    with_location,
-)
+from ..ir.loops import (INFIX, LANES, Apply, Buffer, Comment, For, If, Kernel, Let, Literal, Load, Local, Position, Role, Scalar, Set,
+                        Statement, Store, While, renamed, with_location)
 
 _OPERATORS = {name: {"and": "&", "or": "|"}.get(sign, sign) for name, sign in INFIX.items() if name != "div"}
 _BY_RESULT = frozenset({"convert", "bitcast", "select", "threefry"})
