@@ -11,7 +11,7 @@ from ..ir.types import TensorType
 
 if TYPE_CHECKING:
     from ..ir.loops import Kernel
-    from ..ir.plan import Routine
+    from ..ir.routines import Routine
 
 
 @dataclass(frozen=True)

@@ -14,10 +14,11 @@ from math import prod
 
 import numpy as np
 
+from ..ir import routines as at
 from ..ir.graph import Graph, Node, Value
 from ..ir.op import Trait
 from ..ir.ops import OPS
-from ..ir.plan import BLAS_ROUTINES, Routine
+from ..ir.routines import BLAS_ROUTINES, Routine, numbers
 from ..ir.types import TensorType, float32, float64
 from .base import KernelCall
 from .strided import Strided, merged, runs, view_of, whole
@@ -83,65 +84,70 @@ def copy_call(view: Strided, target: Value, why: str) -> KernelCall:
     """Copies the elements of a view, in row-major order, to contiguous memory."""
     *outer, (row, step) = runs(view) or [(1, 1)]
     item, rows = target.dtype.itemsize, prod(n for n, _ in outer) if target.type.size else 0
-    words = _words(
-        item, view.offset * item, row, step * item, len(outer), *(n for n, _ in outer), *(s * item for _, s in outer)
+    words = numbers(
+        {
+            at.COPY_ITEM: item,
+            at.COPY_OFFSET: view.offset * item,
+            at.COPY_ROW: row,
+            at.COPY_STEP: step * item,
+            at.COPY_AXES: len(outer),
+        },
+        [(n, stride * item) for n, stride in outer],
     )
     chunk = rows if target.type.size <= 2 * COPY_CHUNK else COPY_CHUNK // row
     note = f"{target.type.nbytes} bytes of {view.base.type}: {why}"
     return KernelCall(Routine("copy_view", note), (view.base, target, words), rows, max(chunk, 1))
 
 
-def _words(*numbers: int) -> bytes:
-    return np.array(numbers, np.int64).tobytes()
+Run = tuple[int, int]
+"""(size, stride) of an axis."""
 
 
 @dataclass(frozen=True, slots=True)
 class Operand:
-    """One operand of a product as batches of matrices: (size, stride) of its batches, rows and columns."""
+    """One operand of a product as batches of matrices."""
 
     view: Strided
-    batch: tuple[int, int]
-    rows: tuple[int, int]
-    columns: tuple[int, int]
+    batch: tuple[Run, ...]
+    rows: Run
+    columns: Run
 
-    def orientation(self) -> tuple[int, int] | None:
-        """How BLAS can read the matrices: (whether transposed, leading dimension), the unit stride along rows first;
-        None if it cannot."""
+    @property
+    def transposed(self) -> Operand:
+        """The transposes of the matrices."""
+        return Operand(self.view, self.batch, self.columns, self.rows)
+
+    def orientation(self) -> tuple[bool, int] | None:
+        """How BLAS can read the matrices: (whether by columns, distance of rows or columns); None if it cannot."""
         (rows, down), (columns, along) = self.rows, self.columns
         if (along == 1 or columns == 1) and (rows == 1 or down >= columns):
-            return 0, max(1, columns) if rows == 1 else down
+            return False, max(1, columns) if rows == 1 else down
         if (down == 1 or rows == 1) and (columns == 1 or along >= rows):
-            return 1, max(1, rows) if columns == 1 else along
+            return True, max(1, rows) if columns == 1 else along
         return None
 
 
 def operand_of(view: Strided, groups: Sequence[Sequence[int]]) -> Operand | None:
-    """A view as batches of matrices by groups of axes; None when strides cannot say it."""
-    runs = [merged(view, axes) for axes in groups]
-    if any(run is None for run in runs):
+    """A view as batches of matrices, by groups of axes; None when its rows or columns are not evenly spaced."""
+    batch, rows, columns = groups
+    down, along = merged(view, rows), merged(view, columns)
+    if down is None or along is None:
         return None
-    return Operand(view, *runs)  # type: ignore[arg-type]
+    return Operand(view, tuple((view.shape[k], view.strides[k]) for k in batch), down, along)
 
 
 def product_calls(node: Node, x: Strided, y: Strided) -> tuple[KernelCall, ...]:
     """The calls of one product: copies of operands that BLAS cannot read, then the product."""
-    a = node.attrs
-    left = a["lhs_batch"], _others(x, a["lhs_batch"], a["lhs_contract"]), a["lhs_contract"]
-    right = a["rhs_batch"], a["rhs_contract"], _others(y, a["rhs_batch"], a["rhs_contract"])
-    calls: list[KernelCall] = []
-    if node.output.type.size == 0:
+    a, size = node.attrs, node.output.type.nbytes
+    if size == 0:
         return ()
     if prod(x.shape[k] for k in a["lhs_contract"]) == 0:
-        return (
-            KernelCall(
-                Routine("fill_zero", "a product over no elements"),
-                (node.output,),
-                node.output.type.nbytes,
-                node.output.type.nbytes,
-            ),
-        )
+        return (KernelCall(Routine("fill_zero", "a product over no elements"), (node.output,), size, size),)
+    calls: list[KernelCall] = []
+    left = a["lhs_batch"], _others(x, a["lhs_batch"], a["lhs_contract"]), a["lhs_contract"]
+    right = a["rhs_batch"], a["rhs_contract"], _others(y, a["rhs_batch"], a["rhs_contract"])
     operands = [_readable(view, groups, calls) for view, groups in ((x, left), (y, right))]
-    return (*calls, _product(node, *operands))
+    return (*calls, _product(node.output, *operands))
 
 
 def _others(view: Strided, *used: Sequence[int]) -> tuple[int, ...]:
@@ -155,10 +161,9 @@ def _readable(view: Strided, groups: Sequence[Sequence[int]], calls: list[Kernel
     if operand is not None and operand.orientation() is not None:
         return operand
     order = [k for axes in groups for k in axes]
-    arranged = Strided(
-        view.base, tuple(view.shape[k] for k in order), tuple(view.strides[k] for k in order), view.offset
-    )
-    copy = Value(TensorType(arranged.shape, view.base.dtype))
+    shape, strides = tuple(view.shape[k] for k in order), tuple(view.strides[k] for k in order)
+    copy = Value(TensorType(shape, view.base.dtype))
+    arranged = Strided(view.base, shape, strides, view.offset)
     calls.append(copy_call(arranged, copy, "BLAS cannot read the strides of this operand"))
     ends = np.cumsum([0, *map(len, groups)])
     made = operand_of(whole(copy), [range(ends[i], ends[i + 1]) for i in range(3)])
@@ -166,74 +171,64 @@ def _readable(view: Strided, groups: Sequence[Sequence[int]], calls: list[Kernel
     return made
 
 
-def _product(node: Node, x: Operand, y: Operand) -> KernelCall:
-    """The call of the product itself."""
-    batch, (rows, down), (columns, along), inner = x.batch[0], x.rows, y.columns, x.columns[0]
-    work, item = rows * columns * inner, node.output.dtype.itemsize
-    letter = "s" if node.output.dtype is float32 else "d"
-    if 1 in (rows, columns):
-        return _vector_product(node, letter, *((x, y) if columns == 1 else (y, x)), columns == 1)
+def _product(output: Value, x: Operand, y: Operand) -> KernelCall:
+    """The call of the product itself. A product with a row vector is the transposed product with a column vector."""
+    if x.rows[0] == 1 and y.columns[0] != 1:
+        x, y = y.transposed, x.transposed
+    vector = y.columns[0] == 1
+    (rows, down), (columns, along), inner = x.rows, y.columns, x.columns[0]
+    batches = _batches(x, y)
+    batch, item = prod(n for n, _, _ in batches), output.dtype.itemsize
+    work = rows * columns * inner * (VECTOR_WEIGHT if vector else 1)
+    panels, size = cut(max(rows, columns), work, batch)
     by_columns = columns > rows
-    panels, size = cut(columns if by_columns else rows, work, batch)
-    words = _words(
-        BLAS_ROUTINES.index(letter + "gemm"),
-        item,
-        rows,
-        columns,
-        inner,
-        *x.orientation(),
-        *y.orientation(),  # type: ignore[misc]
-        x.view.offset * item,
-        y.view.offset * item,
-        x.batch[1] * item,
-        y.batch[1] * item,
-        rows * columns * item,
-        by_columns,
-        panels,
-        size,
-        down * item,
-        along * item,
+    letter, name = "s" if output.dtype is float32 else "d", "gemv" if vector else "gemm"
+    (x_turned, x_leading), (y_turned, y_leading) = _orientation(x), _orientation(y)
+    words = numbers(
+        {
+            at.BLAS_ROUTINE: BLAS_ROUTINES.index(letter + name),
+            at.ITEM: item,
+            at.ROWS: rows,
+            at.COLUMNS: columns,
+            at.INNER: inner,
+            at.LEFT_OFFSET: x.view.offset * item,
+            at.LEFT_TRANSPOSED: x_turned,
+            at.LEFT_LEADING: x_leading,
+            at.RIGHT_OFFSET: y.view.offset * item,
+            at.RIGHT_TRANSPOSED: y_turned,
+            at.RIGHT_LEADING: max(1, y.rows[1]) if vector else y_leading,
+            at.BY_COLUMNS: by_columns,
+            at.PANELS: panels,
+            at.PANEL: size,
+            at.LEFT_STEP: down * item,
+            at.RIGHT_STEP: along * item,
+            at.BATCHES: len(batches),
+        },
+        [(n, a * item, b * item) for n, a, b in batches],
     )
-    note = f"{letter}gemm {rows} x {inner} x {columns}" + (f", {batch} times" if batch > 1 else "")
-    return KernelCall(
-        Routine("gemm", note),
-        (x.view.base, y.view.base, node.output, words),
-        batch * panels,
-        chunk_of(batch * panels, work // panels),
-    )
+    note = f"{letter}{name} {rows} x {inner}" + ("" if vector else f" x {columns}")
+    routine = Routine(name, note + (f", {batch} times" if batch > 1 else ""))
+    extent = batch * panels
+    return KernelCall(routine, (x.view.base, y.view.base, output, words), extent, chunk_of(extent, work // panels))
 
 
-def _vector_product(node: Node, letter: str, matrix: Operand, vector: Operand, rows_first: bool) -> KernelCall:
-    """A product of matrices with vectors; `rows_first` says that the matrix is the left operand."""
-    batch, item, orientation = matrix.batch[0], node.output.dtype.itemsize, matrix.orientation()
+def _orientation(operand: Operand) -> tuple[bool, int]:
+    orientation = operand.orientation()
     assert orientation is not None
-    (length, step), (inner, _) = (matrix.rows, matrix.columns) if rows_first else (matrix.columns, matrix.rows)
-    stride = vector.rows[1] if rows_first else vector.columns[1]
-    panels, size = cut(length, length * inner * VECTOR_WEIGHT, batch)
-    words = _words(
-        BLAS_ROUTINES.index(letter + "gemv"),
-        item,
-        length,
-        inner,
-        (orientation[0] == 0) == rows_first,
-        orientation[1],
-        max(1, stride),
-        matrix.view.offset * item,
-        vector.view.offset * item,
-        matrix.batch[1] * item,
-        vector.batch[1] * item,
-        length * item,
-        panels,
-        size,
-        step * item,
-    )
-    note = f"{letter}gemv {length} x {inner}" + (f", {batch} times" if batch > 1 else "")
-    return KernelCall(
-        Routine("gemv", note),
-        (matrix.view.base, vector.view.base, node.output, words),
-        batch * panels,
-        chunk_of(batch * panels, length * inner * VECTOR_WEIGHT // panels),
-    )
+    return orientation
+
+
+def _batches(x: Operand, y: Operand) -> list[tuple[int, int, int]]:
+    """The batch axes of both operands, as few as possible: (size, stride in the left, stride in the right)."""
+    found: list[tuple[int, int, int]] = []
+    for (n, a), (_, b) in zip(x.batch, y.batch, strict=True):
+        if n == 1:
+            continue
+        if found and found[-1][1:] == (a * n, b * n):
+            found[-1] = found[-1][0] * n, a, b
+        else:
+            found.append((n, a, b))
+    return found
 
 
 def cut(side: int, work: int, batch: int) -> tuple[int, int]:

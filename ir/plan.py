@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from .routines import Routine
 from .text import print_location
 from .types import TensorType
 
@@ -59,19 +60,6 @@ class Code(Protocol):
     def name(self) -> str:
         """What is printed."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class Routine:
-    """A kernel that the runtime brings itself (`runtime/native.py`): panels of matrix products, copies of views.
-    `note` says of what."""
-
-    name: str
-    note: str = ""
-
-
-BLAS_ROUTINES = ("sgemm", "dgemm", "sgemv", "dgemv")
-"""What products call, by their place in the process table."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from ..ir.plan import Call, Cond, Copy, Loop, LoopCall, Plan, Routine, Slot, Space, Step, While
+from ..ir.plan import Call, Cond, Copy, Loop, LoopCall, Plan, Slot, Space, Step, While
+from ..ir.routines import Routine
 from . import layout as at
 
 COPY_CHUNK = 1 << 18

@@ -16,7 +16,7 @@ import numpy as np
 
 from ..backends.native.locks import ForkSafeLock
 from ..ir.errors import WeftError
-from ..ir.plan import BLAS_ROUTINES
+from ..ir.routines import BLAS_ROUTINES
 from . import layout, seam
 
 _MODULE = "scipy.linalg.cython_blas"

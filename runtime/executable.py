@@ -13,7 +13,8 @@ from ..backends.base import KernelCalls
 from ..ir.errors import DTypeError, IndexRangeError, ShapeError, WeftError
 from ..ir.graph import Graph
 from ..ir.interpret import interpret
-from ..ir.plan import Call, LoopCall, Plan, Routine, Step
+from ..ir.plan import Call, LoopCall, Plan, Step
+from ..ir.routines import Routine
 from ..ir.types import TensorType
 from . import layout as at
 from .assemble import Program, assemble

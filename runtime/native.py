@@ -8,59 +8,35 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import inspect
 import platform
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from ..ir import routines
 from ..ir.errors import WeftError
 from . import blas_native, executor_native, layout, lowlevel, seam, threads_native
 from .blas import load_blas
 from .cache import code_cache
 
-EXPORTED: tuple[Callable[..., int], ...] = (
-    executor_native.begin,
-    executor_native.proceed,
-    executor_native.copy_bytes,
-    threads_native.work,
-    threads_native.wake,
-    threads_native.run_parallel,
-    blas_native.gemm,
-    blas_native.gemv,
-    blas_native.copy_view,
-    blas_native.fill_zero,
-)
-INTERNAL: tuple[Callable[..., int], ...] = (
-    executor_native.clock,
-    executor_native.items,
-    executor_native.bind,
-    executor_native.integer,
-    executor_native.charge,
-    executor_native.is_due,
-    executor_native.look,
-    executor_native.tick,
-    executor_native.loop_call,
-    threads_native.claim_and_run,
-    threads_native.has_chunks,
-    threads_native.sleep,
-    threads_native.rest,
-    threads_native.run_alone,
-    blas_native.copy_row,
-)
+_MODULES = (executor_native, threads_native, blas_native)
+_EXPORTED = {"begin", "proceed", "copy_bytes", "work", "wake", "run_parallel", "gemm", "gemv", "copy_view", "fill_zero"}
 
 
 def _sources() -> str:
     """All that the code depends on, but for the compiler: the text of the modules it is written in."""
-    modules = (executor_native, threads_native, blas_native, layout, lowlevel)
+    modules = (*_MODULES, layout, lowlevel, routines)
     return platform.machine() + "".join(Path(str(m.__file__)).read_text(encoding="utf-8") for m in modules)
 
 
 def _build() -> bytes:
-    return seam.codegen().emit_object(lowlevel.translate(EXPORTED, INTERNAL))
+    functions = [f for m in _MODULES for f in vars(m).values() if inspect.isfunction(f) and f.__module__ == m.__name__]
+    exported = [f for f in functions if f.__name__ in _EXPORTED]
+    return seam.codegen().emit_object(lowlevel.translate(exported, [f for f in functions if f not in exported]))
 
 
 class Native:

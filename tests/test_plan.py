@@ -12,7 +12,8 @@ from weft.ir.builder import Builder
 from weft.ir.errors import VerifyError
 from weft.ir.graph import Value
 from weft.ir.ops import OPS
-from weft.ir.plan import Call, Copy, Loop, Routine, Slot, Space
+from weft.ir.plan import Call, Copy, Loop, Slot, Space
+from weft.ir.routines import Routine
 from weft.ir.types import TensorType, float32, int64
 from weft.runtime.buffers import Buffer, place_in_arena
 from weft.runtime.check_plan import check_plan

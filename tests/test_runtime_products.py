@@ -113,6 +113,17 @@ def test_views_of_operands(views, copies):
     assert len(plan.copies) == copies, str(plan)
 
 
+def test_heads_of_attention():
+    """Batches of two axes that are not evenly spaced: [batch, time, head, depth] read as [batch, head] matrices."""
+    b = Builder("scores")
+    q, k = b.param(TensorType((2, 5, 3, 4), float32)), b.param(TensorType((2, 5, 3, 4), float32))
+    q, k = b.permute(q, dims=(0, 2, 1, 3)), b.permute(k, dims=(0, 2, 1, 3))
+    axes = {"lhs_batch": (0, 1), "rhs_batch": (0, 1), "lhs_contract": (3,), "rhs_contract": (3,)}
+    graph = b.finish([b.dot_general(q, k, **axes)])
+    _, plan = run(graph, arrays_for(graph))
+    assert plan.copies == []
+
+
 def test_random_arrangements():
     """Any axes in any order, through any views."""
     choice = random.Random(0)
