@@ -179,6 +179,12 @@ class KernelBuilder:
         self.levels[level].known[key] = scalar
         return scalar
 
+    def forget_loads(self, buffer: Buffer) -> None:
+        """Forgets what was loaded from a buffer, which holds another value from now on."""
+        for level in self.levels:
+            for key in [k for k in level.known if isinstance(k, tuple) and k[:2] == ("load", buffer.name)]:
+                del level.known[key]
+
     # Indices computed from data
 
     def data_index(self, hint: str, value: Scalar, size: int) -> Variable:

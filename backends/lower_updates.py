@@ -28,6 +28,9 @@ def emit_update(builder: KernelBuilder, points: Points, plan: StagePlan, stage: 
     (_scatter if stage.kind is Kind.SCATTER else _update)(builder, points, stage, indices)
     for _ in loops:
         builder.close()
+    buffer = points.places[stage.value].buffer
+    assert buffer is not None
+    builder.forget_loads(buffer)
     return loops[0].size if split and loops else 1
 
 
