@@ -91,7 +91,11 @@ class Pin:
                 self.set(self._before)
 
 
-@functools.cache
 def pin() -> Pin:
-    """The pin of this process."""
-    return Pin()
+    """The one pin of this process."""
+    with _LOCK:
+        return _only()
+
+
+_LOCK = ForkSafeLock()
+_only = functools.cache(Pin)

@@ -58,12 +58,11 @@ SLICE_INDEX, SLICE_STOP, SLICE_OPEN, SLICE_SIZE = range(4)  # the same for LOOP_
 BIND_COUNT, BIND_INTEGERS, BIND_FIRST = range(3)
 
 # Process table: addresses and facts that native code needs of this process.
-CLOCK, CLOCK_ID, MEMCPY, WAIT, WAIT_KIND, FLOAT_TYPE, INT_TYPE, ARRAY_TYPE, TUPLE_TYPE, INT_LAYOUT, POOL, YIELD = range(
-    12
-)
+CLOCK, CLOCK_ID, MEMCPY, YIELD, WAIT, FUTEX = range(6)
+FLOAT_TYPE, INT_TYPE, ARRAY_TYPE, TUPLE_TYPE, INT_LAYOUT, POOL = range(6, 12)
 BLAS = 16  # addresses of sgemm, dgemm, sgemv, dgemv from here on; 0 until BLAS is loaded
 PROCESS_WORDS = 24
-FUTEX, NAP = 0, 1  # WAIT_KIND: WAIT is syscall(2) with futex, or usleep(3)
+# WAIT is syscall(2), and FUTEX the number of futex(2), or WAIT is usleep(3), and FUTEX is 0.
 INT_SIGNED_SIZE, INT_TAGGED_SIZE = 0, 1  # INT_LAYOUT: CPython to 3.11, from 3.12
 
 # Thread pool, one cache line (16 words leave room for prefetching pairs) for what changes together.

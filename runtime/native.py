@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import inspect
+import os
 import platform
 import sys
 import time
@@ -17,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from ..backends.native.locks import ForkSafeLock
 from ..ir import routines
 from ..ir.errors import WeftError
 from . import blas_native, executor_native, layout, lowlevel, seam, threads_native
@@ -25,6 +27,9 @@ from .cache import code_cache
 
 _MODULES = (executor_native, threads_native, blas_native)
 _EXPORTED = {"begin", "proceed", "copy_bytes", "work", "wake", "run_parallel", "gemm", "gemv", "copy_view", "fill_zero"}
+
+_FUTEX = {"x86_64": 202, "aarch64": 98, "riscv64": 98}
+"""The number of the system call futex(2) on Linux."""
 
 
 def _sources() -> str:
@@ -61,23 +66,28 @@ class Native:
         return ctypes.CFUNCTYPE(ctypes.c_int64, *arguments)(self.address(name))
 
 
-@functools.cache
 def native() -> Native:
     """The one instance of this process."""
-    return Native()
+    with _LOCK:
+        return _only()
+
+
+_LOCK = ForkSafeLock()
+_only = functools.cache(Native)
 
 
 def process_table() -> np.ndarray:
     """The table that every frame points to."""
+    if os.name != "posix":
+        raise WeftError("compiled programs need a POSIX system (Linux or macOS); eager mode works everywhere")
     library = ctypes.CDLL(None)
     table = np.zeros(layout.PROCESS_WORDS, np.int64)
     table[layout.CLOCK] = _address(library, "clock_gettime")
     table[layout.CLOCK_ID] = time.CLOCK_MONOTONIC
     table[layout.MEMCPY] = _address(library, "memcpy")
     table[layout.YIELD] = _address(library, "sched_yield")
-    linux = sys.platform == "linux"
-    table[layout.WAIT] = _address(library, "syscall" if linux else "usleep")
-    table[layout.WAIT_KIND] = layout.FUTEX if linux else layout.NAP
+    table[layout.FUTEX] = _FUTEX.get(platform.machine(), 0) if sys.platform == "linux" else 0
+    table[layout.WAIT] = _address(library, "syscall" if table[layout.FUTEX] else "usleep")
     table[layout.FLOAT_TYPE], table[layout.INT_TYPE] = id(float), id(int)
     table[layout.ARRAY_TYPE], table[layout.TUPLE_TYPE] = id(np.ndarray), id(tuple)
     table[layout.INT_LAYOUT] = layout.INT_TAGGED_SIZE if sys.version_info >= (3, 12) else layout.INT_SIGNED_SIZE

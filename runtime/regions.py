@@ -144,7 +144,8 @@ class Region:
         self.last_use: dict[Value, int] = {}
         self.defined: dict[Value, int] = {}
         for i, node in enumerate(self.nodes):
-            self.last_use.update((self.find(v), i) for v in node.inputs)
+            extents = [c.extent for c in memory.calls.get(node, ()) if isinstance(c.extent, Value)]
+            self.last_use.update((self.find(v), i) for v in (*node.inputs, *extents))
             for value in node.outputs:
                 self.defined.setdefault(self.find(value), i)
         self.last_use.update((self.find(r), len(self.nodes)) for r in graph.results)

@@ -71,8 +71,8 @@ def rest(process, spins):
 
 def sleep(pool, process, epoch):
     """Sleeps while EPOCH is `epoch` (futex), or for a millisecond where there is no futex."""
-    if load(process, at.WAIT_KIND) == at.FUTEX:
-        call(load(process, at.WAIT), 202, pool + 8 * at.EPOCH, 128, epoch, 0, 0, 0)
+    if load(process, at.FUTEX) != 0:
+        call(load(process, at.WAIT), load(process, at.FUTEX), pool + 8 * at.EPOCH, 128, epoch, 0, 0, 0)
     else:
         call(load(process, at.WAIT), 1000)
     return 0
@@ -81,8 +81,8 @@ def sleep(pool, process, epoch):
 def wake(pool, process):
     """Wakes every sleeping worker."""
     atomic_add(pool, at.EPOCH, 1)
-    if load(process, at.WAIT_KIND) == at.FUTEX:
-        call(load(process, at.WAIT), 202, pool + 8 * at.EPOCH, 129, 1000, 0, 0, 0)
+    if load(process, at.FUTEX) != 0:
+        call(load(process, at.WAIT), load(process, at.FUTEX), pool + 8 * at.EPOCH, 129, 1000, 0, 0, 0)
     return 0
 
 

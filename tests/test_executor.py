@@ -348,6 +348,24 @@ def test_interpreter_behind_the_same_interface():
     assert interpret(oracle.graph, arrays)
 
 
+@pytest.mark.parametrize("chunk", [5, 100])
+def test_extent_known_at_run_time(addresses, chunk):
+    """The kernel is called for as many elements as a scalar of the program says, in chunks or at once."""
+    b = Builder("main")
+    x, n = b.param(VECTOR), b.param(SCALAR)
+    total = b.add(n, n)
+    graph = b.finish([b.neg(x)], {"writes": {0: 0}})
+    calls = kernel_calls(graph)
+    (node,) = (node for node in graph.nodes if node.op is OPS.neg)
+    calls[node] = (KernelCall(Handwritten("neg"), (x, node.output), total, chunk, in_place=((1, 0),)),)
+    executable = Executable(graph, calls, addresses)
+    check_plan(executable.plan)
+    for count in (0, 1, 3, 6):
+        array = np.arange(N)
+        executable.run((array, count))
+        np.testing.assert_array_equal(array, np.where(np.arange(N) < 2 * count, -np.arange(N), np.arange(N)))
+
+
 def test_profile_counts_every_step(addresses):
     """Steps are timed from the first question on, those of a loop once an iteration."""
     body = Builder("body")

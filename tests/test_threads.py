@@ -95,6 +95,25 @@ def test_sleeping_workers_are_woken(kernel):
     assert pool.words[layout.WORKERS] == 3 and (out == 3).all()
 
 
+def test_workers_without_futex_take_naps(kernel):
+    """Where there is no futex a sleeping worker looks again every millisecond."""
+    table = native().table
+    before = table[layout.WAIT], table[layout.FUTEX]
+    nap = ctypes.CDLL(None).usleep
+    table[layout.WAIT], table[layout.FUTEX] = ctypes.cast(nap, ctypes.c_void_p).value, 0
+    try:
+        use_threads(1)
+        use_threads(3)
+        failures: list[str] = []
+        hammer(kernel, 5, 300, failures)
+        threading.Event().wait(0.02)
+        hammer(kernel, 6, 300, failures)
+        assert not failures
+        use_threads(1)
+    finally:
+        table[layout.WAIT], table[layout.FUTEX] = before
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_a_forked_child_starts_its_own_workers(kernel):
