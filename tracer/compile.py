@@ -14,9 +14,9 @@ import numpy as np
 
 from ..ir.errors import TraceError
 from ..ir.graph import Graph
+from . import seam
 from .capture import Capture
 from .compiled_backward import trace_backward
-from .driver import STAGES, Build
 from .fast_call import MISS, FastCall, fast_call
 from .location import error
 from .outputs import BaseOf, Harvest, Output, Place
@@ -138,8 +138,9 @@ class CompiledFunction(Generic[P, R]):
 
     def ir(self, stage: str = "optimized") -> str:
         """The program of the last call as text, at one of the stages traced, optimized, fused, kernels, plan."""
-        if stage not in STAGES:
-            raise ValueError(f"ir: no stage is named {stage!r}; the stages are {', '.join(STAGES)}")
+        stages = seam.driver().STAGES
+        if stage not in stages:
+            raise ValueError(f"ir: no stage is named {stage!r}; the stages are {', '.join(stages)}")
         return self._program().build.text(stage)
 
     def source(self) -> str:
@@ -323,7 +324,7 @@ class Tracing:
         slots = [s for s in trace.slots.values() if s.read]
         program = Program(
             self.key,
-            Build(graph),
+            seam.driver().Build(graph),
             inputs,
             [self._source(e) for e in inputs],
             list(self.capture.guards.values()),

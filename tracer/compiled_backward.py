@@ -1,15 +1,14 @@
 """The gradient of a compiled call from outside: `y = compiled(x); y.sum().backward()`.
 
 The tape sees one record per call. Its derivative is a second compiled program, made from the same trace by the one
-reverse-mode pass; it
-takes the call's inputs and the cotangents of its outputs.
+reverse-mode pass; it takes the call's inputs and the cotangents of its outputs.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,9 +16,9 @@ from ..ir.errors import GradientError, TraceError
 from ..ir.graph import Graph
 from ..ir.op import Op
 from ..ir.types import TensorType
+from . import seam
 from .autograd import flow, records_behind
 from .dispatch import EMIT
-from .driver import Build
 from .location import error
 from .loop_gradient import translate
 from .outputs import Place, tensor_at
@@ -28,6 +27,9 @@ from .storage import Storage
 from .tape import Edge, Placeholder, Record, gradient_edge
 from .tensor import Tensor, wrap
 from .trace import Lifted, Trace
+
+if TYPE_CHECKING:
+    from .driver import Build
 
 
 @dataclass(eq=False)
@@ -69,7 +71,7 @@ class BackwardProgram:
         if self.graph is None:
             raise error(GradientError, self.refusal)
         if self._build is None:
-            self._build = Build(self.graph)
+            self._build = seam.driver().Build(self.graph)
         return self._build.run(arrays)
 
 

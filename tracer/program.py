@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,13 +14,15 @@ from .capture import Guard
 from .capture_values import identities
 from .compiled_backward import BackwardProgram
 from .dispatch import check_not_frozen
-from .driver import Build
 from .outputs import Made, Output, Place, tensor_at
 from .progress import ProgressBar
 from .slots import EPOCH, KEYS, MISSING
 from .structure import unflatten
 from .tensor import Tensor
 from .trace import Lifted, ScalarInput, SlotLog, fingerprint, restore, run_type
+
+if TYPE_CHECKING:
+    from .driver import Build
 
 
 @dataclass(eq=False)

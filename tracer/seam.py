@@ -1,0 +1,12 @@
+"""The one place from which the tracer loads the stages of compilation, when the first program is built."""
+from __future__ import annotations
+
+import functools
+import importlib
+from typing import Any
+
+
+@functools.cache
+def driver() -> Any:
+    """`weft.tracer.driver`: passes, backends and runtime."""
+    return importlib.import_module(".driver", __package__)
