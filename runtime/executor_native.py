@@ -4,15 +4,8 @@
 from __future__ import annotations
 
 from . import layout as at
-from .memory import call, load, load8, load32, local, store, store8, store32
-from .threads_native import run_parallel
-
-
-def clock(process):
-    """Nanoseconds of the monotonic clock."""
-    now = local(2)
-    call(load(process, at.CLOCK), load(process, at.CLOCK_ID), now)
-    return load(now, 0) * 1000000000 + load(now, 1)
+from .memory import call, load, load8, load32, store, store8, store32
+from .threads_native import clock, run_parallel
 
 
 def begin(frame, inputs, outputs):

@@ -73,12 +73,16 @@ SLEEPERS = 48  # workers that sleep or are about to
 EPOCH = 64  # what they sleep on: changes with every wake-up
 STOP = 80  # nonzero: workers leave
 OWNER = 96  # nonzero: some call uses the pool
+REST, REST_NEXT = 97, 98  # how many jobs the workers are spared from now on, and were spared when they last failed
 WORKERS = 112  # how many workers live
 POOL_WORDS = 128
 CHUNK_BITS = 24
 CHUNK_MASK = (1 << CHUNK_BITS) - 1
 SPINS = 2000  # looks of a worker for a job before it sleeps
 YIELDING = 63  # a waiting loop offers its processor to others every so many looks (a power of two, less one)
+
+REST_MOST = 255  # jobs that workers are spared at most, before they are tried again
+LOSS = 10_000  # ns that sharing a job may cost more than it saves
 
 LOOK_SHORT, LOOK_LONG = 1_000_000, 4_000_000  # ns between two looks at the clock that are aimed at
 SLICE_SHORT, SLICE_LONG = 5_000_000, 20_000_000  # ns of one slice of a loop kernel

@@ -10,7 +10,14 @@ published, so a claimant reads a consistent job.
 from __future__ import annotations
 
 from . import layout as at
-from .memory import atomic_add, atomic_load, atomic_store, call, exchange_if, load, pause, store
+from .memory import atomic_add, atomic_load, atomic_store, call, exchange_if, load, local, pause, store
+
+
+def clock(process):
+    """Nanoseconds of the monotonic clock."""
+    now = local(2)
+    call(load(process, at.CLOCK), load(process, at.CLOCK_ID), now)
+    return load(now, 0) * 1000000000 + load(now, 1)
 
 
 def claim_and_run(pool):
@@ -96,16 +103,29 @@ def run_alone(kernel, arguments, extent, chunk):
 
 
 def run_parallel(pool, process, kernel, arguments, extent, chunk):
-    """Runs `kernel` over the chunks of [0, extent) on the pool; alone when there are no workers or another call has
-    them."""
+    """Runs `kernel` over the chunks of [0, extent) on the pool; alone when there are no workers, when another call has
+    them, or when they have lately been no help."""
     chunks = (extent + chunk - 1) // chunk
-    if (
-        chunks < 2
-        or chunks > at.CHUNK_MASK >> 1
-        or atomic_load(pool, at.WORKERS) == 0
-        or not exchange_if(pool, at.OWNER, 0, 1)
-    ):
+    if chunks < 2 or chunks > at.CHUNK_MASK >> 1 or atomic_load(pool, at.WORKERS) == 0 or spares(pool):
         return run_alone(kernel, arguments, extent, chunk)
+    if not exchange_if(pool, at.OWNER, 0, 1):
+        return run_alone(kernel, arguments, extent, chunk)
+    publish(pool, process, kernel, arguments, extent, chunk, chunks)
+    began = clock(process)
+    own = claim_and_run(pool)
+    worked = clock(process) - began
+    spins = 0
+    while atomic_load(pool, at.DONE) < chunks:
+        spins += 1
+        rest(process, spins)
+    elapsed = worked if spins == 0 else clock(process) - began
+    judge(pool, elapsed, worked * chunks // max(own, 1))
+    atomic_store(pool, at.OWNER, 0)
+    return 0
+
+
+def publish(pool, process, kernel, arguments, extent, chunk, chunks):
+    """Makes a job known, and wakes workers that sleep."""
     generation = ((load(pool, at.JOB) >> at.CHUNK_BITS) + 1) << at.CHUNK_BITS
     atomic_store(pool, at.DONE, 0)
     store(pool, at.JOB_KERNEL, kernel)
@@ -116,10 +136,25 @@ def run_parallel(pool, process, kernel, arguments, extent, chunk):
     atomic_store(pool, at.TICKET, generation)
     if atomic_load(pool, at.SLEEPERS) != 0:
         wake(pool, process)
-    claim_and_run(pool)
-    spins = 0
-    while atomic_load(pool, at.DONE) < chunks:
-        spins += 1
-        rest(process, spins)
-    atomic_store(pool, at.OWNER, 0)
+    return 0
+
+
+def spares(pool):
+    """Whether the workers are spared this job; counts it."""
+    left = atomic_load(pool, at.REST)
+    if left > 0:
+        atomic_store(pool, at.REST, left - 1)
+    return left > 0
+
+
+def judge(pool, elapsed, alone):
+    """Compares a shared job with what it would have cost alone. Where other processes keep the processors busy, a
+    worker may claim a chunk and then wait for its turn: jobs are not shared for a while, longer with every failure."""
+    spared = load(pool, at.REST_NEXT)
+    if elapsed > alone + (alone >> 3) + at.LOSS:
+        spared = min(2 * spared + 1, at.REST_MOST)
+        atomic_store(pool, at.REST, spared)
+    else:
+        spared >>= 1
+    store(pool, at.REST_NEXT, spared)
     return 0

@@ -145,6 +145,8 @@ def test_pool_runs_as_plain_python(monkeypatch):
     """The native source is also Python: chunks, boundaries and generations without a compiler or a second thread."""
     ran = []
     monkeypatch.setattr(threads_native, "call", lambda address, *arguments: ran.append((address, *arguments)))
+    times = iter([0, 10, 30, 100])
+    monkeypatch.setattr(threads_native, "clock", lambda process: next(times))
     words = (ctypes.c_int64 * layout.POOL_WORDS)()
     words[layout.WORKERS] = 1
     pool = ctypes.addressof(words)
@@ -155,3 +157,24 @@ def test_pool_runs_as_plain_python(monkeypatch):
         assert words[layout.JOB] >> layout.CHUNK_BITS == generation and words[layout.OWNER] == 0
     assert not threads_native.has_chunks(pool)
     assert threads_native.claim_and_run(pool) == 0
+
+
+def test_workers_that_are_no_help_are_spared():
+    """A job that took longer than alone keeps the next one to itself, more after each failure, none after successes."""
+    words = (ctypes.c_int64 * layout.POOL_WORDS)()
+    pool = ctypes.addressof(words)
+
+    def spared() -> int:
+        count = 0
+        while threads_native.spares(pool):
+            count += 1
+        return count
+
+    counts = []
+    for elapsed in (100_000, 200_000, 200_000, 100_000, 200_000, 100_000, 100_000, 100_000, 100_000):
+        threads_native.judge(pool, elapsed, 100_000)
+        counts.append(spared())
+    assert counts == [0, 1, 3, 0, 3, 0, 0, 0, 0]
+    for _ in range(20):
+        threads_native.judge(pool, 200_000, 100_000)
+    assert spared() == layout.REST_MOST
