@@ -14,11 +14,12 @@ from ..ir.stages import Kind, Stage, StagePlan
 from ..ir.types import TensorType
 from .base import KernelCall
 from .lower_builder import KernelBuilder
+from .lower_folds import fold_step, unit_of
+from .lower_groups import GroupWriter
 from .lower_lines import STACK_BYTES
-from .lower_nests import TILE_ROWS, GroupWriter, Task, fold_step, part_buffer
+from .lower_nests import TILE_ROWS, GroupPlan, Task
 from .lower_points import Place, Points
 from .lower_sharing import in_place_pairs
-from .lower_spaces import unit_of
 from .lower_updates import emit_update
 
 SERIAL_COST = 200_000
@@ -26,6 +27,9 @@ SERIAL_COST = 200_000
 
 CHUNK_COST = 100_000
 """Additions' worth of work of one chunk of a shared kernel."""
+
+PART_BYTES = 1 << 15
+"""A row of a value that later nests read again stands on the stack up to this size."""
 
 COLUMN_ROWS = 16
 """Rows of a chunk that leaves partial results of column folds, at least."""
@@ -88,8 +92,8 @@ class BodyWriter:
 
     # Where values are
 
-    def add_outputs(self, blocks: int = 1) -> None:
-        """Places for the results. With several blocks, column folds get one array a block."""
+    def add_outputs(self) -> None:
+        """Places for the results, or for the partial results of column folds."""
         for outer, result in zip(self.outputs, self.body.results, strict=True):
             base = self._base_of_update(result)
             hint = result.hint or "out"
@@ -135,19 +139,17 @@ class BodyWriter:
         count, ways = best_rows(self.plan, group)
         if count <= 1 or any(_long_sort(s) for s in group.stages):
             return False
-        writer = GroupWriter(self.builder, self.points, self.plan, group, split=True)
-        writer.prepare()
+        loops = GroupPlan(self.builder, self.plan, group)
         columns = [s for s, w in zip(group.stages, ways, strict=True) if w.column]
-        step = TILE_ROWS if writer.is_tiled else 1
+        step = TILE_ROWS if loops.is_tiled else 1
         self.extent, self.chunk = count, chunk_size(count, self.cost, COLUMN_ROWS if columns else 1, step)
-        writer.split = self.chunk
         blocks = -(-count // self.chunk)
         if blocks > 1:
             for stage in columns:
                 self.partial[stage.value] = Value(stage.value.type.with_shape((blocks, *stage.value.shape)), stage.value.hint)
-        self.add_outputs(blocks)
-        self._place_values(writer)
-        writer.write()
+        self.add_outputs()
+        self._place_values(loops)
+        GroupWriter(self.points, loops, self.chunk).write()
         return True
 
     # A serial kernel
@@ -171,10 +173,9 @@ class BodyWriter:
             elif is_update(group.stages[0]):
                 self._write_update(group, group.stages[0])
             else:
-                writer = GroupWriter(self.builder, self.points, self.plan, group)
-                writer.prepare()
-                self._place_values(writer)
-                writer.write()
+                loops = GroupPlan(self.builder, self.plan, group)
+                self._place_values(loops)
+                GroupWriter(self.points, loops).write()
 
     def _write_empty(self, group: Group) -> None:
         """A group with a stage that has nothing to compute, which is alone in it: what remains is the base of an update."""
@@ -194,30 +195,29 @@ class BodyWriter:
                     if group not in self.readers.setdefault(value, []):
                         self.readers[value].append(group)
 
-    def _place_values(self, writer: GroupWriter) -> None:
+    def _place_values(self, loops: GroupPlan) -> None:
         """Gives the values of a group memory where somebody reads them who does not get them in a local."""
-        for stage, part in writer.parts.items():
+        for stage, part in loops.parts.items():
             for value in stage.outputs:
                 if value not in self.places:
-                    outside = any(g is not writer.group for g in self.readers.get(value, ()))
-                    self.places[value] = self._place_for(writer, value, part.task, outside)
+                    outside = any(g is not loops.group for g in self.readers.get(value, ()))
+                    self.places[value] = self._place_for(loops, value, part.task, outside)
 
-    def _place_for(self, writer: GroupWriter, value: Value, task: Task, outside: bool) -> Place:
+    def _place_for(self, loops: GroupPlan, value: Value, task: Task, outside: bool) -> Place:
         update = self._only_update(value)
         if update is not None:
-            return Place(self._update_place(update, writer.group, value, writer).buffer)
+            return Place(self._update_place(update, loops.group, value, loops).buffer)
         is_line = task is Task.LINE and value.type.rank == len(self.plan.stage_of[value].sizes)
         if value.type.size <= 1 and not is_line:
             return Place()
         if outside or task is Task.COLUMN_ARRAY:
             return self.scratch(value)
-        row_scalar = value.type.size == writer.count and writer.row is not None
-        if not is_line and (row_scalar or not writer.read_later(value)):
+        row_scalar = value.type.size == loops.count and loops.row is not None
+        if not is_line and (row_scalar or not loops.read_later(value)):
             return Place()
-        if writer.row is not None:
-            buffer = part_buffer(self.builder, value, writer.count)
-            if buffer is not None:
-                return Place(buffer, part=buffer.size)
+        part = value.type.size // loops.count
+        if loops.row is not None and part * value.dtype.itemsize <= PART_BYTES:
+            return Place(self.builder.buffer(value.hint or "part", value.dtype, part, Role.LOCAL), part=part)
         return self.scratch(value)
 
     def _only_update(self, value: Value) -> Stage | None:
@@ -228,11 +228,11 @@ class BodyWriter:
         last = [s for g in reading[-1:] for s in g.stages if is_update(s) and s.node.inputs[0] is value]
         return last[0] if last and self._is_read_before(value, last[0]) else None
 
-    def _update_place(self, stage: Stage, group: Group, first: Value, writer: GroupWriter | None = None) -> Place:
+    def _update_place(self, stage: Stage, group: Group, first: Value, loops: GroupPlan | None = None) -> Place:
         """Where an update leaves its value; `first` is the value that is computed there first, in `group`."""
         if stage.value not in self.places:
             following = self._only_update(stage.value)
-            held = self._update_place(following, group, first, writer) if following else self.scratch(stage.value)
+            held = self._update_place(following, group, first, loops) if following else self.scratch(stage.value)
             self.places[stage.value] = Place(held.buffer)
         return self.places[stage.value]
 

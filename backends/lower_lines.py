@@ -18,12 +18,12 @@ STACK_BYTES = 1 << 15
 """A line that is sorted is merged through memory on the stack up to this size."""
 
 
-def emit_line(builder: KernelBuilder, points: Points, stage: Stage, indices: Sequence[Index], store: Give, settle: Give) -> None:
+def emit_line(points: Points, stage: Stage, indices: Sequence[Index], store: Give, settle: Give) -> None:
     """Writes one line of `stage`; `indices` are those of the space, of which that of the line's axis is not used.
 
     `store` stores an element in a local that may change; `settle` also makes a final one known to other stages.
     """
-    name = stage.node.op.name
+    builder, name = points.builder, stage.node.op.name
     if name in CUMULATIVE:
         _cumulative(builder, points, stage, indices, store)
     elif name == "sort":

@@ -17,7 +17,7 @@ from ..ir.stages import Kind, Stage, StagePlan
 from ..ir.types import Symbol
 from .base import KernelCall
 from .lower_bodies import BodyWriter, is_update
-from .lower_nests import GroupWriter, Task
+from .lower_nests import GroupPlan, Task
 from .lower_points import Place
 
 
@@ -159,18 +159,18 @@ class LoopWriter(BodyWriter):
 
     # Where values of the body are
 
-    def _place_for(self, writer: GroupWriter, value: Value, task: Task, outside: bool) -> Place:
-        target = self._target(writer.group, value, value, writer)
+    def _place_for(self, loops: GroupPlan, value: Value, task: Task, outside: bool) -> Place:
+        target = self._target(loops.group, value, value, loops)
         if target is not None:
             return Place(target)
-        return super()._place_for(writer, value, task, outside or self._is_wanted(value))
+        return super()._place_for(loops, value, task, outside or self._is_wanted(value))
 
-    def _update_place(self, stage: Stage, group: Group, first: Value, writer: GroupWriter | None = None) -> Place:
+    def _update_place(self, stage: Stage, group: Group, first: Value, loops: GroupPlan | None = None) -> Place:
         if stage.value not in self.places:
-            target = self._target(group, stage.value, first, writer)
+            target = self._target(group, stage.value, first, loops)
             if target is not None:
                 self.places[stage.value] = Place(target)
-        return super()._update_place(stage, group, first, writer)
+        return super()._update_place(stage, group, first, loops)
 
     def _is_wanted(self, value: Value) -> bool:
         """Whether a value is needed at the end of an iteration."""
@@ -179,16 +179,16 @@ class LoopWriter(BodyWriter):
     def _only_update(self, value: Value) -> Stage | None:
         return None if self._is_wanted(value) else super()._only_update(value)
 
-    def _target(self, group: Group, value: Value, first: Value, writer: GroupWriter | None) -> Buffer | None:
+    def _target(self, group: Group, value: Value, first: Value, loops: GroupPlan | None) -> Buffer | None:
         """The memory in which `value` can be computed right where it has to end; `first` is computed there first, in `group`."""
         if value.type.size > 1:
             for c in self.carried:
-                if c.following is value and not c.locals and self._may_overwrite(group, c, first, writer):
+                if c.following is value and not c.locals and self._may_overwrite(group, c, first, loops):
                     return c.buffer
             return next((b for v, b in self.lasts if v is value), None)
         return None
 
-    def _may_overwrite(self, group: Group, c: Carried, first: Value, writer: GroupWriter | None) -> bool:
+    def _may_overwrite(self, group: Group, c: Carried, first: Value, loops: GroupPlan | None) -> bool:
         """Whether everybody who reads the carried value has done so when `first` is computed into its memory."""
         if any(f is not c and f.following is c.param for f in self.carried) or any(v is c.param for v, _ in self.lasts):
             return False
@@ -198,17 +198,17 @@ class LoopWriter(BodyWriter):
             started = started or other is group
             for stage in other.stages if started else ():
                 reads = [r for r in self.plan.access(stage).reads if r.value is c.param]
-                allowed = other is group and (in_place and stage is maker if writer is None
-                                              else self._same_element(writer, maker, stage, reads))
+                allowed = other is group and (in_place and stage is maker if loops is None
+                                              else self._same_element(loops, maker, stage, reads))
                 if (reads or is_update(stage) and stage is not maker and stage.node.inputs[0] is c.param) and not allowed:
                     return False
         return True
 
-    def _same_element(self, writer: GroupWriter, maker: Stage, stage: Stage, reads: Sequence[Read]) -> bool:
+    def _same_element(self, loops: GroupPlan, maker: Stage, stage: Stage, reads: Sequence[Read]) -> bool:
         """Whether `stage` reads just the element that `maker` overwrites, at the same point of one nest and not after it."""
-        order = list(writer.parts)
+        order = list(loops.parts)
         return (order.index(stage) <= order.index(maker) and maker.kind is Kind.MAP and stage.kind is Kind.MAP
-                and stage.sizes == maker.sizes and writer.nest_of[stage] == writer.nest_of[maker]
+                and stage.sizes == maker.sizes and loops.nest_of[stage] == loops.nest_of[maker]
                 and all(r.position == stage.output_position(stage.axes) for r in reads))
 
 

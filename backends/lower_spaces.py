@@ -1,14 +1,11 @@
-"""Loops: which neighbouring axes of a space become one loop, and the start values of folds."""
+"""Loops: which neighbouring axes of a space become one loop."""
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 
 from ..ir.index import Constant, Index, Variable, affine, unflatten, variables_of
-from ..ir.loops import Literal
-from ..ir.types import DType
 from .lower_builder import KernelBuilder
 
 
@@ -61,26 +58,3 @@ def indices_of(loops: Sequence[Loop], sizes: Sequence[int]) -> list[Index]:
         for dim, index in zip(loop.dims, unflatten(loop.variable, [sizes[d] for d in loop.dims]), strict=True):
             indices[dim] = index
     return indices
-
-
-def unit_of(word: str, dtype: DType) -> Literal:
-    """x word unit == x."""
-    match word:
-        case "add" | "logical_or":
-            return Literal(dtype.kind != "bool" and 0, dtype)
-        case "mul" | "logical_and":
-            return Literal(dtype.kind == "bool" or 1, dtype)
-        case "maximum" | "minimum":
-            return Literal(_extreme(dtype, word == "minimum"), dtype)
-    raise KeyError(word)
-
-
-def _extreme(dtype: DType, largest: bool) -> bool | int | float:
-    match dtype.kind:
-        case "bool":
-            return largest
-        case "float":
-            return math.inf if largest else -math.inf
-        case "uint":
-            return (1 << dtype.bits) - 1 if largest else 0
-    return (1 << (dtype.bits - 1)) - 1 if largest else -(1 << (dtype.bits - 1))

@@ -63,6 +63,11 @@ class Stage:
         """The first output."""
         return self.node.outputs[0]
 
+    @property
+    def hint(self) -> str:
+        """What locals that hold its elements are called."""
+        return self.value.hint or self.node.op.name
+
     @cached_property
     def axes(self) -> tuple[Variable, ...]:
         """One variable per axis of the space."""

@@ -1,0 +1,279 @@
+"""Writes a planned group of stages: the row loop, the nests, and in them the stages.
+
+Stages of one nest hand elements to each other in locals. Folds keep accumulators in locals, or along columns in memory. The order
+of every sum follows from shapes alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ..ir.access import Read
+from ..ir.graph import Value
+from ..ir.index import Constant, Index, Variable, flatten, substitute
+from ..ir.loops import LANES, START, STOP, Buffer, Literal, Load, Local, Position, Role, Scalar
+from ..ir.stages import Kind, Stage
+from ..ir.types import int64
+from .lower_builder import apply, splat
+from .lower_folds import Accumulator, fold_step, inner_folds, new_accumulator, total_of, unit_of
+from .lower_lines import emit_line
+from .lower_nests import TILE_COLUMNS, TILE_ROWS, GroupPlan, Nest, Part, Piece, Task
+from .lower_points import Points
+
+
+class GroupWriter:
+    """Writes one group into a kernel.
+
+    Args:
+        points: writes elements; has the kernel and the places of values.
+        loops: the plan.
+        split: the chunk size when the row loop runs over the kernel's own range; column folds then leave partial results, one for
+            each chunk, where their place has room for them.
+    """
+
+    def __init__(self, points: Points, loops: GroupPlan, split: int = 0) -> None:
+        self.points, self.loops, self.split = points, loops, split
+        self.builder, self.plan = points.builder, loops.plan
+        self.base = self.builder.level
+        self.sums: dict[Stage, Accumulator] = {}
+
+    def write(self) -> None:
+        """The whole group."""
+        self._start_columns()
+        first, end = (START, STOP) if self.split else (Constant(0), Constant(self.loops.count))
+        if self.loops.is_tiled:
+            self._write_tiles(first, end)
+        else:
+            if self.loops.row is not None:
+                self.builder.open(self.loops.row, first, end)
+            for nest in self.loops.nests:
+                self._write_nest(nest)
+            if self.loops.row is not None:
+                self.builder.close()
+        self._finish_columns()
+        for value in self.loops.group.values():
+            self.points.places[value].level = self.base
+
+    # Column folds, which are complete after the row loop
+
+    def _start_columns(self) -> None:
+        for nest, part in self.loops.columns():
+            stage = part.stage
+            if part.task is Task.COLUMN_SCALAR:
+                self.sums[stage] = new_accumulator(self.builder, stage, nest.lanes, self._has_singles(nest))
+                continue
+            buffer, offset = self._column_target(stage)
+            index = self.builder.variable("j", stage.value.type.size)
+            self.builder.open(index, 0, stage.value.type.size)
+            self.builder.store(buffer, offset + index, unit_of(stage.join, buffer.dtype), stage.node.loc)
+            self.builder.close()
+
+    def _column_target(self, stage: Stage) -> tuple[Buffer, Index]:
+        """The buffer of a column fold, and where its array for this block begins."""
+        buffer, size = self.points.places[stage.value].buffer, stage.value.type.size
+        assert buffer is not None
+        if buffer.size == size:
+            return buffer, Constant(0)
+        found = self.builder.known("block")
+        if found is None:
+            block = self.builder.let("block", Position(START // self.split), 0)
+            found = self.builder.remember("block", block, 0)
+        assert isinstance(found, Local)
+        return buffer, Variable(found.name, buffer.size // size) * size
+
+    def _finish_columns(self) -> None:
+        for _, part in self.loops.columns():
+            if part.task is Task.COLUMN_SCALAR:
+                place = self.points.places[part.stage.value]
+                place.registers[0] = total_of(self.builder, part.stage, self.sums[part.stage])
+                if place.buffer is not None:
+                    self.builder.store(*self._column_target(part.stage), place.registers[0], part.stage.node.loc)
+
+    # One nest
+
+    def _has_singles(self, nest: Nest) -> bool:
+        """Whether single rounds are done beside or behind whole vectors."""
+        return any(not p.vectors or self._has_tail(nest, p) for p in nest.pieces)
+
+    def _has_tail(self, nest: Nest, piece: Piece) -> bool:
+        """Whether whole vectors leave something over."""
+        cut = self.loops.flat and bool(self.split) and (self.split % piece.step != 0 or len(nest.pieces) > 1)
+        return cut or piece.size % piece.step != 0
+
+    def _write_nest(self, nest: Nest) -> None:
+        for part in nest.parts:
+            if part.task is Task.ROW_FOLD:
+                self.sums[part.stage] = new_accumulator(self.builder, part.stage, nest.lanes, self._has_singles(nest))
+        if 0 not in nest.sizes:
+            for loop in nest.loops[:-1]:
+                self.builder.open(loop.variable, 0, loop.size)
+            for piece in nest.pieces:
+                self._write_piece(nest, piece)
+            if not nest.pieces:
+                self._write_points(nest, [[]])
+            for _ in nest.loops[:-1]:
+                self.builder.close()
+        for part in nest.parts:
+            self._finish(part)
+
+    def _write_piece(self, nest: Nest, piece: Piece) -> None:
+        """One run of the innermost loop: whole vectors, then single rounds."""
+        start, stop = self._range(nest, piece)
+        if piece.vectors:
+            tail = self._has_tail(nest, piece)
+            whole = self._whole_steps(start, stop, piece.step) if tail else stop
+            self.builder.open(piece.variable, start, whole, piece.step)
+            self.points.vector = piece.variable
+            self._write_points(nest, [nest.indices(piece.index + k * LANES) for k in range(piece.vectors)])
+            self.points.vector = None
+            self.builder.close()
+            if not tail:
+                return
+            start = whole
+        if piece.size == 1 and isinstance(start, Constant):
+            self._write_points(nest, [nest.indices(piece.index)])
+            return
+        self.builder.open(piece.variable, start, stop)
+        self._write_points(nest, [nest.indices(piece.index)])
+        self.builder.close()
+
+    def _range(self, nest: Nest, piece: Piece) -> tuple[Index, Index]:
+        """The first and the last round, in the variable of the piece."""
+        if not (self.loops.flat and self.split):
+            return Constant(0), Constant(piece.size)
+        if len(nest.pieces) == 1:
+            return START, STOP
+        first = apply("maximum", (Position(START - piece.start), Literal(0, int64)), int64)
+        last = apply("minimum", (Position(STOP - piece.start), Literal(piece.size, int64)), int64)
+        return self._bound("first", first, piece.size), self._bound("last", last, piece.size)
+
+    def _bound(self, hint: str, scalar: Scalar, size: int) -> Index:
+        """A number in [0, size] as an index."""
+        return Variable(self.builder.let(hint, scalar, self.builder.depth(scalar)).name, size + 1)
+
+    def _whole_steps(self, start: Index, stop: Index, step: int) -> Index:
+        """Where the last whole step of a range ends."""
+        if isinstance(start, Constant) and isinstance(stop, Constant):
+            return Constant(start.value + (stop.value - start.value) // step * step)
+        rest = apply("maximum", (Position(stop - start), Literal(0, int64)), int64)
+        return start + self._bound("length", rest, 1 << 47) // step * step
+
+    def _write_points(self, nest: Nest, points: Sequence[Sequence[Index]]) -> None:
+        """All stages at some points of the nest."""
+        for part in nest.parts:
+            self._write_part(part, [self.loops.indices(part, p) for p in points])
+
+    def _write_part(self, part: Part, points: Sequence[Sequence[Index]]) -> None:
+        """One stage at some points of its space."""
+        stage = part.stage
+        match part.task:
+            case Task.LINE:
+                emit_line(self.points, stage, points[0], self._store, self._settle)
+            case Task.ELEMENT:
+                for indices, element in zip(points, self._elements(part, points), strict=True):
+                    self._settle(stage.value, [indices[d] for d in stage.kept], element)
+            case Task.COLUMN_ARRAY:
+                self._add_to_columns(part, points)
+            case Task.ROW_FOLD | Task.COLUMN_SCALAR:
+                sum_ = self.sums[stage]
+                target = sum_.lanes if self.points.vector is not None else sum_.total
+                assert target is not None
+                for indices in points:
+                    self.builder.set(target, fold_step(self.points, stage, target, indices), stage.node.loc)
+
+    def _elements(self, part: Part, points: Sequence[Sequence[Index]]) -> list[Scalar]:
+        """The elements that a stage gives at some points."""
+        if part.stage.kind is Kind.MAP:
+            return [self.points.computed(part.stage.value, indices) for indices in points]
+        return inner_folds(self.points, self.plan, part.stage, part.extra, points)
+
+    def _add_to_columns(self, part: Part, points: Sequence[Sequence[Index]]) -> None:
+        """Joins the elements of a column fold with the array in memory."""
+        stage = part.stage
+        buffer, offset = self._column_target(stage)
+        folded = inner_folds(self.points, self.plan, stage, part.extra, points) if part.extra else None
+        for k, indices in enumerate(points):
+            position = offset + stage.output_position(indices)
+            present = Load(buffer, position, LANES if self.points.vector is not None else 1)
+            if folded is None:
+                value = fold_step(self.points, stage, present, indices)
+            else:
+                value = apply(stage.join, (present, folded[k]), stage.value.dtype)
+            self.builder.store(buffer, position, value, stage.node.loc)
+
+    def _settle(self, value: Value, indices: Sequence[Index], element: Scalar) -> None:
+        """Makes an element known to the other stages of the nest, and stores it if anybody else needs it."""
+        self.points.hold(value, indices, element)
+        self._store(value, indices, element)
+
+    def _store(self, value: Value, indices: Sequence[Index], element: Scalar) -> None:
+        """Stores an element if the value has memory."""
+        place = self.points.places[value]
+        if place.buffer is not None:
+            stored = element if self.points.vector is None else splat(element)
+            position = place.offset(flatten(indices, value.type.sizes))
+            self.builder.store(place.buffer, position, stored, self.plan.producers[value].loc)
+
+    def _finish(self, part: Part) -> None:
+        """What is left to do for a stage when its nest is closed."""
+        stage = part.stage
+        if part.task is Task.ROW_FOLD:
+            indices = self.loops.indices(part, [Constant(0)] * len(part.nest_axes))
+            total = total_of(self.builder, stage, self.sums[stage])
+            self._settle(stage.value, [indices[d] for d in stage.kept], total)
+        if not part.is_column:
+            for value in stage.outputs:
+                self.points.places[value].level = self.builder.level
+
+    # Tiles
+
+    def _write_tiles(self, first: Index, end: Index) -> None:
+        """The only nest, in tiles of rows and rounds of its loop; transposed operands come by way of a copy of the tile."""
+        (nest,), builder, row = self.loops.nests, self.builder, self.loops.row
+        assert row is not None
+        columns = nest.loops[-1].size
+        tile, column = builder.variable("tile", self.loops.count), builder.variable("column", columns)
+        builder.open(tile, first, end, TILE_ROWS)
+        last_row = self._least(tile + TILE_ROWS, end, self.loops.count)
+        builder.open(column, 0, columns, TILE_COLUMNS)
+        last_column = self._least(column + TILE_COLUMNS, Constant(columns), columns)
+        copies = [(r, self._copy_tile(r, nest, (tile, last_row), (column, last_column))) for r in self.loops.transposed(nest)]
+        builder.open(row, tile, last_row)
+        variable = nest.pieces[0].variable
+        builder.open(variable, column, last_column)
+        for read, copy in copies:
+            buffer = self.points.places[read.value].buffer
+            assert buffer is not None
+            place = (variable - column) * TILE_ROWS + (row - tile)
+            element = builder.let(buffer.name, Load(copy, place), builder.level)
+            builder.remember(("load", buffer.name, read.position, 1), element, builder.level)
+        self._write_points(nest, [nest.indices(variable)])
+        for _ in range(4):
+            builder.close()
+        for part in nest.parts:
+            self._finish(part)
+
+    def _least(self, index: Index, bound: Index, size: int) -> Index:
+        return self._bound("end", apply("minimum", (Position(index), Position(bound)), int64), size)
+
+    def _copy_tile(self, read: Read, nest: Nest, rows: tuple[Index, Index], columns: tuple[Index, Index]) -> Buffer:
+        """Copies the tile of a transposed operand to the stack, line by line of memory.
+
+        Lines that are a power of two apart would otherwise fight for the same places of the cache.
+        """
+        builder, source, row = self.builder, self.points.places[read.value].buffer, self.loops.row
+        assert source is not None and row is not None
+        copy = builder.buffer("tile_" + source.name, source.dtype, TILE_ROWS * TILE_COLUMNS, Role.LOCAL)
+        last = nest.loops[-1].variable
+        k = builder.variable("k", nest.loops[-1].size)
+        builder.open(k, *columns)
+        target = (k - columns[0]) * TILE_ROWS
+        if self.loops.count % TILE_ROWS == 0:
+            builder.store(copy, target, Load(source, substitute(read.position, {row: rows[0], last: k}), LANES))
+        else:
+            r = builder.variable("r", self.loops.count)
+            builder.open(r, *rows)
+            builder.store(copy, target + (r - rows[0]), Load(source, substitute(read.position, {row: r, last: k})))
+            builder.close()
+        builder.close()
+        return copy
