@@ -110,6 +110,7 @@ def copy_view(start, stop, buffers):
     item = load(numbers, of.COPY_ITEM)
     row = load(numbers, of.COPY_ROW)
     axes = load(numbers, of.COPY_AXES)
+    process = load(load(buffers, 0), at.PROCESS)
     target = load(buffers, 2) + start * row * item
     for r in range(start, stop):
         source = load(buffers, 1) + load(numbers, of.COPY_OFFSET)
@@ -118,7 +119,10 @@ def copy_view(start, stop, buffers):
             axis = numbers + 8 * (of.FIRST_AXIS + 2 * (axes - 1 - k))
             source += rest % load(axis, 0) * load(axis, 1)
             rest = rest // load(axis, 0)
-        copy_row(item, source, load(numbers, of.COPY_STEP), target, row)
+        if load(numbers, of.COPY_STEP) == item:
+            call(load(process, at.MEMCPY), target, source, row * item)
+        else:
+            copy_row(item, source, load(numbers, of.COPY_STEP), target, row)
         target += row * item
     return 0
 

@@ -187,7 +187,7 @@ class Translation:
         self.say("ret i64 0")
         linkage, heading = "" if exported else "internal ", ", ".join(f"i64 %{p}" for p in parameters)
         body = "\n".join(["entry:", *self.allocations, *self.lines])
-        return f"define {linkage}i64 @{self.function.__name__}({heading}) nounwind {{\n{body}\n}}\n"
+        return f"define {linkage}i64 @{self.function.__name__}({heading}) nounwind optsize {{\n{body}\n}}\n"
 
     def block(self, statements: Sequence[ast.stmt]) -> None:
         """Statements in order."""
