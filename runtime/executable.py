@@ -166,23 +166,29 @@ class Executable:
     def _error(self, frame: Frame) -> WeftError:
         """The error that the status word stands for."""
         status, step = int(frame.words[at.STATUS]), self.program.steps[self._row(frame)]
-        if status == at.BAD_ARGUMENT:
-            return DTypeError(f"{self.graph.name} takes ndarrays, and floats or ints for scalars")
-        if status == at.BAD_INTEGER:
-            return DTypeError(f"{self.graph.name} takes integers of at most 64 bits")
+        if status in _REFUSED:
+            return _REFUSED[status](self.graph.name)
+        loc = step.node.loc if step is not None and step.node is not None else None
         if status == at.EMPTY_LOOP:
             error: WeftError = WeftError("a loop whose last iteration's values are used ran no iteration")
         else:
             call = step.call if isinstance(step, LoopCall) else step
             assert isinstance(call, Call)
             site = call.code.sites[status - 1]
+            loc = site.loc or loc
             error = IndexRangeError(f"{site.op}: an index is out of range for an axis of size {site.size}")
-            if site.loc is not None:
-                error.add_note(f"at {site.loc}")
-                return error
-        if step is not None and step.node is not None and step.node.loc is not None:
-            error.add_note(f"at {step.node.loc}")
+        if loc is not None:
+            error.add_note(f"at {loc}")
         return error
+
+
+_REFUSED: dict[int, Callable[[str], WeftError]] = {
+    at.BAD_ARGUMENT: lambda name: DTypeError(f"{name} takes ndarrays, and floats or ints for scalars"),
+    at.BAD_INTEGER: lambda name: DTypeError(f"{name} takes integers of at most 64 bits"),
+    at.BAD_COUNT: lambda name: WeftError(f"{name} was called with a wrong number of arguments"),
+    at.BAD_LAYOUT: lambda name: WeftError(f"{name} takes contiguous arrays"),
+}
+"""What the executor refuses before it runs anything, by status code."""
 
 
 class InterpretedExecutable:

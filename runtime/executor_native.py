@@ -18,6 +18,9 @@ def begin(frame, inputs, outputs):
     store(frame, at.ROW, load(frame, at.PROGRAM))
     store(frame, at.PROFILE_ROW, 0)
     count = load(table, at.BIND_COUNT)
+    if load(inputs, 2) != count & 0xFFFFFFFF or load(outputs, 2) != count >> 32:
+        store(frame, at.STATUS, at.BAD_COUNT)
+        return at.FAILED
     bound = bind(frame, process, table + 8 * at.BIND_FIRST, items(process, inputs), 0, count & 0xFFFFFFFF)
     bind(frame, process, bound, items(process, outputs), count & 0xFFFFFFFF, count >> 32)
     if load(frame, at.STATUS) != 0:
@@ -37,6 +40,8 @@ def bind(frame, process, table, objects, first, count):
         kind = load(thing, 1)
         if kind == load(process, at.ARRAY_TYPE):
             address = load(thing, 2)
+            if load(thing, 8) & 1 == 0:
+                store(frame, at.STATUS, at.BAD_LAYOUT)
         elif kind == load(process, at.FLOAT_TYPE):
             address = thing + 16
         elif kind == load(process, at.INT_TYPE) and first == 0:

@@ -23,6 +23,8 @@ HEADER = 16  # words of the header
 EMPTY_LOOP = -1  # a loop whose last iteration's values are results ran no iteration
 BAD_ARGUMENT = -2  # an argument is neither an ndarray nor, where allowed, a Python float or int
 BAD_INTEGER = -3  # a Python int does not fit int64
+BAD_COUNT = -4  # the number of arguments is wrong
+BAD_LAYOUT = -5  # an array is not contiguous
 
 # What `begin` and `proceed` return.
 FINISHED, PAUSED, FAILED = 0, 1, 2

@@ -91,12 +91,16 @@ def process_table() -> np.ndarray:
     table[layout.FLOAT_TYPE], table[layout.INT_TYPE] = id(float), id(int)
     table[layout.ARRAY_TYPE], table[layout.TUPLE_TYPE] = id(np.ndarray), id(tuple)
     table[layout.INT_LAYOUT] = layout.INT_TAGGED_SIZE if sys.version_info >= (3, 12) else layout.INT_SIGNED_SIZE
-    probe = np.zeros(3)
-    if ctypes.c_int64.from_address(id(probe) + 16).value != probe.ctypes.data:
-        raise WeftError(
-            "weft's executor does not know how this Python lays out arrays (a debug or free-threaded build?)"
-        )
+    _check_layout(np.zeros(3), 1)
+    _check_layout(np.zeros((4, 2))[::2], 0)
     return table
+
+
+def _check_layout(probe: np.ndarray, contiguous: int) -> None:
+    """Whether arrays have their data and their flags where native code reads them."""
+    data, flags = (ctypes.c_int64.from_address(id(probe) + offset).value for offset in (16, 64))
+    if data != probe.ctypes.data or flags & 1 != contiguous:
+        raise WeftError("weft does not know how this Python lays out arrays (a debug or free-threaded build?)")
 
 
 def _address(library: ctypes.CDLL, name: str) -> int:

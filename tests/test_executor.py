@@ -326,6 +326,10 @@ def test_wrong_arrays_are_refused(addresses):
         executable([np.zeros(2 * N, np.int64)[::2]])
     with pytest.raises(RuntimeError, match="takes 1 arrays, got 0"):
         executable([])
+    with pytest.raises(RuntimeError, match="takes contiguous arrays"):
+        executable.run((np.zeros(2 * N, np.int64)[::2],))
+    with pytest.raises(RuntimeError, match="wrong number of arguments"):
+        executable.run(())
 
 
 def test_the_plan_prints_every_step():
