@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Protocol
 
 from ..ir.builder import Builder
@@ -79,7 +80,8 @@ class ReverseBuilder(Builder):
 
     def follow(self, node: Any) -> None:
         """To be given to `backpropagate` as `on_node`."""
-        self.loc = node.loc
+        loc = node.loc
+        self.loc = loc if loc is None or loc.backward else replace(loc, backward=True)
 
     def sum_up(self, x: Value, y: Value) -> Value:
         """To be given to `backpropagate` as `accumulate`."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -79,7 +80,7 @@ def flow(
 
     With `within`, a trace, what flows into records that were made before it goes no further.
     """
-    with set_grad_enabled(create_graph):
+    with set_grad_enabled(create_graph), _differentiating():
         records = [r for r in records_behind(cotangents) if within is None or r.trace is within]
         targets = dict.fromkeys(wanted if wanted is not None else _ends(records, cotangents))
         records = _leading_to(records, targets)
@@ -101,6 +102,16 @@ def flow(
         for entry in walked:
             entry.free()
     return found
+
+
+@contextmanager
+def _differentiating() -> Iterator[None]:
+    """What is emitted in the block is backward code."""
+    before, STATE.differentiating = STATE.differentiating, True
+    try:
+        yield
+    finally:
+        STATE.differentiating = before
 
 
 def _leading_to(records: Sequence[Record], targets: Iterable[Edge]) -> list[Record]:

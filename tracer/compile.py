@@ -8,7 +8,7 @@ import os
 import threading
 import types
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Generic, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
 
 import numpy as np
 
@@ -29,6 +29,9 @@ from .structure import flatten, unflatten
 from .tape import Edge, accumulator_of
 from .tensor import Tensor
 from .trace import Lifted, NeedsWholeStorage, ScalarInput, SlotLog, Trace
+
+if TYPE_CHECKING:
+    from .memory_use import MemoryUse
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -154,6 +157,12 @@ class CompiledFunction(Generic[P, R]):
         lines = [f"{self._name}: {sum(map(len, self._programs.values()))} program(s)"]
         lines += [f"  trace {k}: {reason}" for k, reason in enumerate(self._reasons, 1)]
         return "\n".join([*lines, self._program().build.explain()])
+
+    def memory(self) -> MemoryUse:
+        """Where the bytes of the last call's program are, and why; `print` it. Numbers are its attributes: arena,
+        lifetimes, what the forward saves for the backward, what is written in place, copies.
+        """
+        return self._program().memory()
 
     @property
     def traces(self) -> int:

@@ -28,6 +28,7 @@ from ..passes.options import Options
 from ..passes.pipeline import optimize
 from ..runtime.executable import Executable, compiled_from
 from .explain import explain
+from .memory_use import MemoryUse, memory_use
 
 STAGES = ("traced", "optimized", "fused", "kernels", "plan")
 
@@ -111,6 +112,10 @@ class Build:
     def source(self) -> str:
         """The Python source of every kernel."""
         return "\n\n".join(python_source(c.kernel) for c in self.kernels() if isinstance(c.kernel, Kernel))
+
+    def memory(self) -> MemoryUse:
+        """Where the bytes of a call are."""
+        return memory_use(self.executable.plan, self.fused)
 
     def explain(self) -> str:
         """Kernels and what they fused, library calls, copies, memory, time spent per stage."""

@@ -9,6 +9,7 @@ from types import FrameType
 
 from ..ir.errors import WeftError
 from ..ir.graph import Location
+from .state import STATE
 
 _ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 _OWN_FOLDERS = tuple(
@@ -45,7 +46,7 @@ def user_frame() -> FrameType | None:
 def user_location() -> Location | None:
     """The user's file and line that led here."""
     frame = user_frame()
-    return None if frame is None else Location(frame.f_code.co_filename, frame.f_lineno)
+    return None if frame is None else Location(frame.f_code.co_filename, frame.f_lineno, STATE.differentiating)
 
 
 def error(kind: type[WeftError], message: str) -> WeftError:

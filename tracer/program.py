@@ -5,7 +5,7 @@ leaves behind.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,6 +23,7 @@ from .trace import Lifted, ScalarInput, SlotLog, fingerprint, restore, run_type
 
 if TYPE_CHECKING:
     from .driver import Build
+    from .memory_use import MemoryUse
 
 
 @dataclass(eq=False)
@@ -71,6 +72,15 @@ class Program:
         self.held = set(identities([g.expected for g in self.guards if not g.scalar]))
         self.held |= set(identities([s.contents for s in self.slots if not isinstance(s.initial, Tensor)]))
         """ids of objects that guards and containers hold."""
+
+    def memory(self) -> MemoryUse:
+        """Where the bytes of a call are, those kept for a backward from outside included."""
+        use, backward = self.build.memory(), self.backward
+        if backward is None or backward.graph is None:
+            return use
+        kept = {k: self.inputs[k].param.type.nbytes for k in backward.inputs}
+        copied = sum(nbytes for k, nbytes in kept.items() if k in backward.overwritten)
+        return replace(use, kept_input_bytes=sum(kept.values()), kept_copy_bytes=copied)
 
     # ---- may this program serve the call? --------------------------------------------------------------------------
 

@@ -1,4 +1,4 @@
-"""What is true of the running thread: the trace in progress, and whether gradients are recorded."""
+"""What is true of the running thread: the trace in progress, and whether gradients are recorded or taken."""
 from __future__ import annotations
 
 import threading
@@ -13,6 +13,8 @@ class ThreadState(threading.local):
 
     trace: Trace | None = None
     grad_enabled: bool = True
+    differentiating: bool = False
+    """Whether vjp rules run: what they emit is marked as backward code."""
 
 
 STATE = ThreadState()
