@@ -19,6 +19,7 @@ from .lower_groups import GroupWriter
 from .lower_lines import STACK_BYTES
 from .lower_nests import TILE_ROWS, GroupPlan, Task
 from .lower_points import Place, Points
+from .lower_products import prepared
 from .lower_sharing import in_place_pairs
 from .lower_updates import emit_update
 
@@ -39,11 +40,14 @@ def lower_body(body: Graph, inputs: Sequence[Value], outputs: Sequence[Value]) -
     """The calls that compute `outputs` from `inputs` as `body` says: one kernel, and one more when column folds leave partial results."""
     plan = StagePlan(body)
     cost = sum(plan.cost(s) for s in plan.units if isinstance(s, Stage))
-    writer = BodyWriter(body, plan, inputs, outputs, cost)
     if cost > SERIAL_COST:
         groups = Scheduler(plan, worth_sharing, unroll=False).run()
+        writer = BodyWriter(body, plan, inputs, outputs, cost)
         if len(groups) == 1 and writer.write_split(groups[0]):
             return writer.calls()
+    body, pinned = prepared(body)
+    plan = StagePlan(body, pinned=pinned)
+    writer = BodyWriter(body, plan, inputs, outputs, cost)
     writer.write_serial(Scheduler(plan, worth_sharing, unroll=True).run())
     return writer.calls()
 
@@ -314,7 +318,8 @@ class BodyWriter:
 
     def in_place(self, kernel: Kernel) -> tuple[tuple[int, int], ...]:
         """(output, input) arguments that may share memory."""
-        return in_place_pairs(kernel)
+        taken = {source for _, source in self.shared}
+        return tuple(pair for pair in in_place_pairs(kernel) if pair[1] not in taken)
 
     def _joining(self) -> tuple[KernelCall, ...]:
         """The calls that join the partial results of the blocks."""

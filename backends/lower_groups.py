@@ -122,9 +122,10 @@ class GroupWriter:
         if piece.vectors:
             tail = self._has_tail(nest, piece)
             whole = self._whole_steps(start, stop, piece.step) if tail else stop
-            self.builder.open(piece.variable, start, whole, piece.step)
-            self.points.vector = piece.variable
-            self._write_points(nest, [nest.indices(piece.index + k * LANES) for k in range(piece.vectors)])
+            variable = piece.stepping
+            self.builder.open(variable, start, whole, piece.step)
+            self.points.vector = variable
+            self._write_points(nest, [nest.indices(piece.start + variable + k * LANES) for k in range(piece.vectors)])
             self.points.vector = None
             self.builder.close()
             if not tail:

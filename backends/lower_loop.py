@@ -19,6 +19,7 @@ from .base import KernelCall
 from .lower_bodies import BodyWriter, is_update
 from .lower_nests import GroupPlan, Task
 from .lower_points import Place
+from .lower_products import prepared
 
 
 def is_whole(node: Node) -> bool:
@@ -31,8 +32,8 @@ def is_whole(node: Node) -> bool:
 def lower_loop(node: Node) -> KernelCall:
     """The call of the kernel that is a whole loop."""
     fusion = node.regions[0].nodes[0]
-    plan = StagePlan(fusion.regions[0])
-    writer = LoopWriter(fusion.regions[0], plan, (), (), 0, node=node)
+    body, pinned = prepared(fusion.regions[0])
+    writer = LoopWriter(body, StagePlan(body, pinned=pinned), (), (), 0, node=node)
     writer.write_loop()
     return writer.calls()[0]
 

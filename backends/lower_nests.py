@@ -112,6 +112,11 @@ class Piece:
         return self.start + (Constant(0) if self.size == 1 else self.variable)
 
     @property
+    def stepping(self) -> Variable:
+        """The variable while it counts in whole steps (of more than one value, so that it stays a variable)."""
+        return Variable(self.variable.name, max(self.size - self.step + 1, 2))
+
+    @property
     def step(self) -> int:
         """The rounds that are done at a time."""
         return self.vectors * LANES or 1

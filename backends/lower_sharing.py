@@ -90,7 +90,7 @@ def _may_share(scan: Scan, source: str, out: str, size: int) -> bool:
 def _read_before(load: Touch, store: Touch, size: int) -> bool:
     """Whether every element is loaded here before it is overwritten there."""
     if [v.name for v in load.loops] == [v.name for v in store.loops]:
-        return load.index == store.index and (load.body != store.body or load.order <= store.order)
+        return str(load.index) == str(store.index) and (load.body != store.body or load.order <= store.order)
     if load.order > store.order:
         return False
     common = [v for v, w in zip(load.loops, store.loops, strict=False) if v.name == w.name]

@@ -10,7 +10,7 @@ from enum import Enum
 from functools import cached_property
 from math import prod
 
-from .access import Access, contiguous_axis
+from .access import Access, contiguous_axis, step_of
 from .costs import CHEAP, DEAR, op_cost
 from .graph import Graph, Node, Value
 from .index import Index, IndexLike, Variable, as_index, flatten, variables
@@ -220,6 +220,7 @@ class StagePlan:
     Args:
         external: nodes that are never part of a stage.
         bare: nodes that stay as they stand when their output has to be in memory.
+        pinned: values that have to be stored.
 
     Attributes:
         units: stages and external nodes.
@@ -228,13 +229,14 @@ class StagePlan:
     """
 
     def __init__(self, graph: Graph, external: Callable[[Node], bool] = lambda node: False,
-                 bare: Callable[[Node, Container[Stage | Node]], bool] = lambda node, readers: False) -> None:
+                 bare: Callable[[Node, Container[Stage | Node]], bool] = lambda node, readers: False,
+                 pinned: Container[Value] = ()) -> None:
         self.graph = graph
         self.producers = {v: n for n in graph.nodes for v in n.outputs}
         self.stored: set[Value] = set(graph.params)
         self.stage_of: dict[Value, Stage] = {}
         self.units: list[Stage | Node] = []
-        self._external, self._bare = external, bare
+        self._external, self._bare, self._pinned = external, bare, pinned
         self._accesses: dict[Stage, Access] = {}
         self._inner_axes: dict[Stage, int] = {}
         self._sources: dict[Stage, set[Value]] = {}
@@ -265,8 +267,12 @@ class StagePlan:
     def inner_axis(self, stage: Stage) -> int:
         """The axis of a stage's space along which most of what it reads is contiguous; -1 when it has but one point."""
         if stage not in self._inner_axes:
+            expressions = self.access(stage).expressions()
             wide = [d for d, n in enumerate(stage.sizes) if n > 1]
-            self._inner_axes[stage] = contiguous_axis(self.access(stage).expressions(), stage.axes, wide)
+            if stage.is_product:  # its result is best computed in vectors, if only an operand can be read so
+                runs = [d for d in stage.kept if d in wide and any(step_of(e, stage.axes[d]) == 1 for e, _ in expressions)]
+                wide = runs or wide
+            self._inner_axes[stage] = contiguous_axis(expressions, stage.axes, wide)
         return self._inner_axes[stage]
 
     def cost(self, stage: Stage) -> int:
@@ -311,7 +317,7 @@ class StagePlan:
     def _inline(self, node: Node, readers: Container[Stage | Node], cost: int) -> bool:
         """Whether the elements of `node` are computed where they are read."""
         assert isinstance(readers, dict)
-        if any(not isinstance(r, Stage) or self._overwrites(r, node.output) for r in readers):
+        if node.output in self._pinned or any(not isinstance(r, Stage) or self._overwrites(r, node.output) for r in readers):
             return False
         if cost == 0 or walk_cost(node) == 0:
             return True

@@ -15,7 +15,7 @@ from ..ir.index import IndexLike, affine, flatten, variables
 from ..ir.op import Trait
 from ..ir.ops import OPS
 
-LIBRARY_WORK = 1 << 15
+LIBRARY_WORK = 1 << 16
 """Multiplications from which a floating-point product is better left to BLAS than to a generated loop."""
 
 SIDES = ("lhs", "rhs")
