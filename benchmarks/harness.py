@@ -15,12 +15,15 @@ import importlib.util
 import json
 import os
 import platform
+import resource
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,6 +32,8 @@ import numpy as np
 
 SAMPLES, SAMPLE_SECONDS = 7, 0.02
 BEGIN, END = "<!-- measured -->", "<!-- end of measured -->"
+LONG, SIDE = 1 << 24, 1024
+"""Elements of the vectors, rows of the matrices by which the machine's limits are measured."""
 PAUSE = 0.3
 """Between two processes' turns, so that threads of the last one have gone to sleep."""
 
@@ -57,8 +62,27 @@ class Case:
     """The answer, by NumPy."""
     tolerance: float = 1e-4
     """Relative, of the answers."""
+    scale: float = 0.0
+    """What the tolerance is relative to for answers near zero."""
     busy: bool = False
     """Timed a second time beside a foreign process that keeps a core busy."""
+    bytes: float = 0.0
+    """The least traffic to memory of a step, for the share of the machine's limit that is reached."""
+    flops: float = 0.0
+    """The least number of multiplications and additions of a step's matrix products."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What the machine can do: bytes a second of a sum of two long vectors, flops of a product of large matrices."""
+
+    bandwidth: float
+    gemm: float
+
+    def share(self, case: Case, seconds: float) -> str:
+        """The part of the limit that a step of so many seconds reaches, "" where the case does not say what it needs."""
+        least = max(case.bytes / self.bandwidth, case.flops / self.gemm)
+        return f"{100 * least / seconds:.0f} %" if least else ""
 
 
 @dataclass
@@ -66,7 +90,11 @@ class Timing:
     """What one peer did in one case."""
 
     first_call: float = 0.0
-    """Seconds from the imported library to the first answer: tracing and compiling."""
+    """Seconds from the imported library to the first answer, with empty caches: tracing and compiling."""
+    second_start: float = 0.0
+    """The same in a second process, with the caches that the first one filled."""
+    memory: float = 0.0
+    """How far the process grew beyond what it was with the library imported, in bytes."""
     medians: list[float] = field(default_factory=list)
     """Seconds a step, a median for each round."""
     busy: list[float] = field(default_factory=list)
@@ -108,15 +136,17 @@ def worker(module: str, case_name: str, peer: str) -> None:
     case = next(c for c in importlib.import_module(module).CASES if c.name == case_name)
     library, prepare = case.peers[peer]
     imported = importlib.import_module(library)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     start = time.perf_counter()
     work = prepare(imported)
     answer = np.asarray(work.answer(), np.float64)
     first_call = time.perf_counter() - start
-    np.testing.assert_allclose(answer, case.expected(), rtol=case.tolerance)
     work.run()
+    grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * (1 if sys.platform == "darwin" else 1024)
+    np.testing.assert_allclose(answer, case.expected(), rtol=case.tolerance, atol=case.tolerance * case.scale)
     once = max(seconds(work, 1), 1e-9)
     repeats, count = max(1, round(SAMPLE_SECONDS / once)), SAMPLES if once < 0.2 else 1
-    print(json.dumps({"first_call": first_call}), flush=True)
+    print(json.dumps({"first_call": first_call, "memory": grown}), flush=True)
     for _ in sys.stdin:
         samples = [seconds(work, repeats) / repeats / work.steps for _ in range(count)]
         print(json.dumps({"median": statistics.median(samples)}), flush=True)
@@ -135,13 +165,34 @@ def seconds(work: Work, repeats: int) -> float:
 class Worker:
     """The other end: a process that measures one peer when told to."""
 
-    def __init__(self, module: str, case: Case, peer: str) -> None:
+    def __init__(self, module: str, case: Case, peer: str, second: bool = False) -> None:
         self.timing = Timing()
-        command = [sys.executable, __file__, "--worker", module, case.name, peer]
+        self.caches = tempfile.TemporaryDirectory(prefix="weft-bench-")
+        self.command = [sys.executable, __file__, "--worker", module, case.name, peer]
+        self._open()
+        answer = self._read()
+        self.timing.first_call, self.timing.memory = answer.get("first_call", 0.0), answer.get("memory", 0.0)
+        if second and answer:
+            self.close()
+            self._open()
+            self.timing.second_start = self._read().get("first_call", 0.0)
+
+    def _open(self) -> None:
+        """A process whose compilers keep what they made in this worker's folder."""
+        variables = {
+            **untuned(),
+            **dict.fromkeys(("WEFT_CACHE_DIR", "JAX_COMPILATION_CACHE_DIR", "TORCHINDUCTOR_CACHE_DIR"), self.caches.name),
+            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+            "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+        }
         self.process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            self.command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=variables,
         )
-        self.timing.first_call = self._read().get("first_call", 0.0)
 
     def _read(self) -> dict[str, Any]:
         assert self.process.stdout is not None and self.process.stderr is not None
@@ -169,9 +220,11 @@ class Worker:
         with contextlib.suppress(BrokenPipeError):
             self.process.stdin.close()
         self.process.wait()
+        self.process.stdout.close()  # type: ignore[union-attr]
+        self.process.stderr.close()  # type: ignore[union-attr]
 
 
-def measure(module: str, case: Case, wanted: Sequence[str], rounds: int) -> dict[str, Timing]:
+def measure(module: str, case: Case, wanted: Sequence[str], rounds: int, second: bool = False) -> dict[str, Timing]:
     """All installed peers of a case."""
     names = [
         n for n, (library, _) in case.peers.items() if importlib.util.find_spec(library) and (not wanted or n in wanted)
@@ -179,7 +232,7 @@ def measure(module: str, case: Case, wanted: Sequence[str], rounds: int) -> dict
     workers = {}
     for name in names:
         print(f"{case.name}: {name}", file=sys.stderr, flush=True)
-        workers[name] = Worker(module, case, name)
+        workers[name] = Worker(module, case, name, second)
     for _ in range(rounds):
         for each in workers.values():
             each.round(each.timing.medians)
@@ -191,6 +244,39 @@ def measure(module: str, case: Case, wanted: Sequence[str], rounds: int) -> dict
     for each in workers.values():
         each.close()
     return {name: each.timing for name, each in workers.items()}
+
+
+def untuned() -> dict[str, str]:
+    """The environment without variables that tune BLAS and thread libraries: every peer is measured as installed."""
+    return {k: v for k, v in os.environ.items() if not k.startswith(("OPENBLAS_", "MKL_", "OMP_", "BLIS_"))}
+
+
+def limits_of_machine() -> Limits:
+    """The limits, measured in a process of their own."""
+    command = [sys.executable, __file__, "--limits"]
+    result = subprocess.run(command, env=untuned(), capture_output=True, text=True, check=True)
+    return Limits(**json.loads(result.stdout))
+
+
+def print_limits() -> None:
+    """What NumPy reaches, in this process: one thread a core adds long vectors, and BLAS multiplies large matrices."""
+    threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    a, b, c = (np.ones((threads, LONG // threads), np.float32) for _ in range(3))
+    with ThreadPoolExecutor(threads) as pool:
+        adding = best_of(lambda: [*pool.map(lambda k: np.add(a[k], b[k], out=c[k]), range(threads))])
+    x, y = (np.ones((SIDE, SIDE), np.float32) for _ in range(2))
+    multiplying = best_of(lambda: x @ y)
+    print(json.dumps({"bandwidth": 12 * a.size / adding, "gemm": 2 * SIDE**3 / multiplying}))
+
+
+def best_of(run: Callable[[], Any]) -> float:
+    """The shortest of a few runs, in seconds."""
+    times = []
+    for _ in range(10):
+        start = time.perf_counter()
+        run()
+        times.append(time.perf_counter() - start)
+    return min(times)
 
 
 @contextlib.contextmanager
@@ -215,23 +301,33 @@ def text_of(value: float) -> str:
     return f"{value / 1e-6:.3g} us"
 
 
-def table(case: Case, timings: Mapping[str, Timing]) -> str:
+def table(case: Case, timings: Mapping[str, Timing], limits: Limits) -> str:
     """The case as a Markdown table, fastest first."""
     good = {name: t for name, t in timings.items() if not t.problem and t.medians}
-    least = min((t.best for t in good.values()), default=0.0)
-    lines = [
-        f"### {case.name}",
-        "",
-        case.what,
-        "",
-        "| peer | a step | times the fastest | first call |" + (" beside a busy process |" if case.busy else ""),
-        "| --- | --- | --- | --- |" + (" --- |" if case.busy else ""),
-    ]
-    for name, t in sorted(good.items(), key=lambda item: item[1].best):
-        busy = f" {text_of(min(t.busy))} |" if case.busy else ""
-        lines.append(f"| {name} | {text_of(t.best)} | {t.best / least:.2f} | {text_of(t.first_call)} |{busy}")
-    lines += [f"| {name} | {t.problem} | | |" for name, t in timings.items() if t.problem]
+    ranked = sorted(good.items(), key=lambda item: item[1].best)
+    least = ranked[0][1].best if ranked else 0.0
+    columns: dict[str, Callable[[Timing], str]] = {
+        "a step": lambda t: text_of(t.best),
+        "times the fastest": lambda t: f"{t.best / least:.2f}",
+        "first call": lambda t: text_of(t.first_call),
+    }
+    if any(t.second_start for t in good.values()):
+        columns["second process"] = lambda t: text_of(t.second_start)
+    if any(t.memory for t in good.values()):
+        columns["memory"] = lambda t: f"{t.memory / 2**20:.0f} MiB"
+    if case.bytes or case.flops:
+        columns["of the limit"] = lambda t: limits.share(case, t.best)
+    if case.busy:
+        columns["beside a busy process"] = lambda t: text_of(min(t.busy))
+    lines = [f"### {case.name}", "", case.what, "", row_of("peer", *columns), row_of(*["---"] * (1 + len(columns)))]
+    lines += [row_of(name, *(column(t) for column in columns.values())) for name, t in ranked]
+    lines += [f"| {name} | {t.problem} |" for name, t in timings.items() if t.problem]
     return "\n".join(lines) + "\n"
+
+
+def row_of(*cells: str) -> str:
+    """A line of a Markdown table."""
+    return f"| {' | '.join(cells)} |"
 
 
 def machine() -> str:
@@ -260,18 +356,23 @@ def main(modules: Sequence[str], goals: Sequence[Goal], arguments: Sequence[str]
     parser.add_argument("--case", action="append", default=[], help="only this case (may be repeated)")
     parser.add_argument("--peer", action="append", default=[], help="only this peer (may be repeated)")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--second", action="store_true", help="also time the start of a second process of each peer")
     parser.add_argument("--json", type=Path, help="also write all medians there")
     parser.add_argument("--page", type=Path, help="also put the tables between the markers of this page")
     options = parser.parse_args(arguments)
-    sections = [f"{time.strftime('%Y-%m-%d')}, {machine()}. {options.rounds} rounds, the least of their medians.\n"]
+    limits = limits_of_machine()
+    sections = [
+        f"{time.strftime('%Y-%m-%d')}, {machine()}. {options.rounds} rounds, the least of their medians. The machine's "
+        f"limits, in the same run: {limits.bandwidth / 1e9:.0f} GB/s, {limits.gemm / 1e9:.0f} GFLOP/s.\n"
+    ]
     print(sections[0], flush=True)
     results: dict[str, dict[str, Timing]] = {}
     for module in modules:
         for case in importlib.import_module(module).CASES:
             if options.case and case.name not in options.case:
                 continue
-            results[case.name] = measure(module, case, options.peer, options.rounds)
-            sections.append(table(case, results[case.name]))
+            results[case.name] = measure(module, case, options.peer, options.rounds, options.second)
+            sections.append(table(case, results[case.name], limits))
             print(sections[-1], flush=True)
     rows = [row for goal in goals if (row := goal.row(results))]
     sections.append(
@@ -286,6 +387,8 @@ def main(modules: Sequence[str], goals: Sequence[Goal], arguments: Sequence[str]
         replace_section(options.page, "\n".join(sections))
 
 
+if __name__ == "__main__" and sys.argv[1:2] == ["--limits"]:
+    print_limits()
 if __name__ == "__main__" and sys.argv[1:2] == ["--worker"]:
     try:
         worker(*sys.argv[2:5])

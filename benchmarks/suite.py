@@ -1,0 +1,16 @@
+"""weft beside torch, JAX and NumPy on kernels, training steps and calls: what the optimiser and the code generator reach.
+
+    python benchmarks/suite.py                                     # everything
+    python benchmarks/suite.py --case lenet --rounds 2             # one case, quickly
+    python benchmarks/suite.py --second --page docs/benchmarks.md  # second processes too, and the tables into the page
+"""
+from __future__ import annotations
+
+from harness import Goal, main
+
+MODULES = ("cases.kernels", "cases.training", "cases.small", "cases.calls")
+
+GOALS = ()
+
+if __name__ == "__main__":
+    main(MODULES, GOALS)
