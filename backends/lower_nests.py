@@ -268,7 +268,8 @@ class GroupPlan:
         if not nest.loops:
             return
         last = nest.loops[-1]
-        ends = [0, *cuts(self.report(nest, nest.indices(last.variable)), last.variable), last.size]
+        inside = [] if nest.is_line else cuts(self.report(nest, nest.indices(last.variable)), last.variable)
+        ends = [0, *inside, last.size]
         names = [last.variable.name, *(self.builder.name(last.variable.name) for _ in ends[2:])]
         nest.pieces = [Piece(a, Variable(n, b - a)) for n, a, b in zip(names, ends, ends[1:], strict=False)]
         for piece in nest.pieces:

@@ -64,8 +64,8 @@ class Scan:
         return frozenset()
 
 
-def in_place_pairs(kernel: Kernel) -> tuple[tuple[int, int], ...]:
-    """(argument of an output, argument of an input) that may be one memory."""
+def in_place_pairs(kernel: Kernel, chunks: bool) -> tuple[tuple[int, int], ...]:
+    """(argument of an output, argument of an input) that may be one memory; `chunks`: the kernel is called for parts of its range."""
     scan = Scan()
     if not scan.body(kernel.body, ()):
         return ()
@@ -75,19 +75,19 @@ def in_place_pairs(kernel: Kernel) -> tuple[tuple[int, int], ...]:
             continue
         for number, source in enumerate(kernel.arguments):
             same = source.role is Role.INPUT and source.size == out.size and source.dtype.itemsize == out.dtype.itemsize
-            if same and _may_share(scan, source.name, out.name, source.size):
+            if same and _may_share(scan, source.name, out.name, source.size, chunks):
                 pairs.append((out_number, number))
     return tuple(pairs)
 
 
-def _may_share(scan: Scan, source: str, out: str, size: int) -> bool:
+def _may_share(scan: Scan, source: str, out: str, size: int, chunks: bool) -> bool:
     stores, loads = scan.stores.get(out, []), scan.loads.get(source, [])
     if not stores or not loads or out in scan.loads or any(source not in s.needs for s in stores):
         return False
-    return all(_read_before(load, store, size) for load in loads for store in stores)
+    return all(_read_before(load, store, size, chunks) for load in loads for store in stores)
 
 
-def _read_before(load: Touch, store: Touch, size: int) -> bool:
+def _read_before(load: Touch, store: Touch, size: int, chunks: bool) -> bool:
     """Whether every element is loaded here before it is overwritten there."""
     if [v.name for v in load.loops] == [v.name for v in store.loops]:
         return str(load.index) == str(store.index) and (load.body != store.body or load.order <= store.order)
@@ -95,6 +95,6 @@ def _read_before(load: Touch, store: Touch, size: int) -> bool:
         return False
     common = [v for v, w in zip(load.loops, store.loops, strict=False) if v.name == w.name]
     if not common:
-        return True
+        return not chunks  # another chunk may read what this one has overwritten
     row = common[0]
     return len(common) == 1 and isinstance(row.size, int) and load.index // (size // row.size) == row == store.index // (size // row.size)

@@ -60,7 +60,7 @@ class Program:
         return self.random.choice([y for y in self.values if y.shape == x.shape])
 
     def unary(self, x):
-        return getattr(self.b, self.random.choice(("neg", "abs", "tanh", "floor")))(x)
+        return getattr(self.b, self.random.choice(("neg", "abs", "tanh", "sin")))(x)
 
     def binary(self, x):
         return getattr(self.b, self.random.choice(("add", "mul", "sub", "maximum")))(x, self.alike(x))
