@@ -1,10 +1,9 @@
 """What a traced function reads besides its arguments: globals, closure cells, attributes of modules and plain objects.
 
 The function is run as a clone whose globals and cells are watched. Numbers read there become run-time inputs; other
-values become guards,
-compared before every later call. Functions of the user that the clone calls by a global or a cell are cloned too;
-those reached in other
-ways (methods) are seen by a profile hook, and the globals and cells that they name become guards.
+values become guards, compared before every later call. Functions of the user that the clone calls by a global or a cell
+are cloned too; those reached in other ways (methods) are seen by a profile hook, and the globals and cells that they
+name become guards.
 """
 
 from __future__ import annotations
@@ -12,13 +11,15 @@ from __future__ import annotations
 import dis
 import functools
 import gc
+import operator
 import sys
 import types
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ..ir.errors import TraceError
-from .capture_values import freeze, same_value
+from .capture_values import freeze, is_immutable, same_value
 from .location import error, is_user_file
 from .slots import MISSING
 from .tensor import Tensor
@@ -33,11 +34,13 @@ class Guard:
     `scalar` tells that the value is a number that arrives as a run-time input, so that only its type matters.
     """
 
-    __slots__ = ("read", "label", "expected", "scalar")
+    __slots__ = ("read", "label", "expected", "scalar", "constant")
 
     def __init__(self, read: Callable[[], Any], label: str, value: Any, scalar: bool = False) -> None:
         self.read, self.label, self.scalar = read, label, scalar
         self.expected = value if scalar else freeze(value)
+        self.constant = value if is_immutable(value) else MISSING
+        """An object that cannot change: finding it again is enough."""
 
     def current(self) -> Any:
         """The value now, MISSING when the place is gone."""
@@ -49,6 +52,8 @@ class Guard:
     def holds(self) -> bool:
         """Whether the trace is still right as far as this place goes."""
         now = self.current()
+        if now is self.constant and now is not MISSING:
+            return True
         return type(now) is type(self.expected) if self.scalar else same_value(now, self.expected)
 
 
@@ -152,9 +157,9 @@ class Capture:
         copy.__kwdefaults__, copy.__dict__ = function.__kwdefaults__, dict(function.__dict__)
         copy.__qualname__, copy.__module__ = function.__qualname__, function.__module__
         self._clones[id(function)] = (function, copy)
-        if function.__defaults__ or function.__kwdefaults__:
-            label = f"a default of `{function.__name__}`"
-            self._guard(("defaults", id(function)), label, lambda: (function.__defaults__, function.__kwdefaults__))
+        for part in ("__defaults__", "__kwdefaults__"):
+            if getattr(function, part):
+                self._guard((part, id(function)), f"a default of `{function.__name__}`", partial(getattr, function, part))
         for fresh, cell, name in zip(cells, function.__closure__ or (), function.__code__.co_freevars, strict=True):
             self._fill(fresh, cell, name)
         return copy
@@ -203,15 +208,18 @@ class Capture:
         if event != "call" or isinstance(frame.f_globals, WatchedGlobals) or not is_user_file(frame.f_code.co_filename):
             return
         real = frame.f_globals
+        file = real.get("__file__")
+        if file is not None and not is_user_file(file):
+            return  # code that a library generated: the methods of its dataclasses
         for name in _global_names(frame.f_code):
             if name in real:
-                self._guard(("global", id(real), name), f"the global `{name}`", lambda real=real, name=name: real[name])
+                self._guard(("global", id(real), name), f"the global `{name}`", functools.partial(operator.getitem, real, name))
         if frame.f_code.co_freevars:
             for name, cell in _cells_of(frame):
                 self._guard(
                     ("cell", id(cell), name),
                     f"the variable `{name}` of an enclosing function",
-                    lambda cell=cell: cell.cell_contents,
+                    functools.partial(getattr, cell, "cell_contents"),
                 )
 
     def _guard(self, key: tuple[Any, ...], label: str, read: Callable[[], Any]) -> None:

@@ -1,8 +1,7 @@
 """What a program relied on outside its arguments, in a form that can be compared before every call.
 
 `freeze` takes a value apart: simple values count by value, containers and the user's plain objects and classes by
-their contents,
-everything else (tensors, modules, functions, objects of libraries) by identity.
+their contents, everything else (tensors, modules, functions, objects of libraries) by identity.
 """
 
 from __future__ import annotations
@@ -79,6 +78,8 @@ class _Freezer:
             return kind, value if value == value and value else repr(value)  # nan equals itself, 0.0 is not -0.0
         if isinstance(value, SIMPLE):
             return kind, value
+        if isinstance(value, type) and not any(map(_is_users, value.__mro__)):
+            return Is(value)
         if isinstance(value, _OPAQUE) or id(value) in self.above or is_own_object(value):
             return Is(value)
         self.parts += 1
@@ -121,6 +122,11 @@ class _Freezer:
             if _is_users(base):
                 found += [(k, self.freeze(v)) for k, v in vars(base).items() if _is_variable(k, v)]
         return (Is(cls), *found)
+
+
+def is_immutable(value: Any) -> bool:
+    """Whether a value is simple, or a tuple of such."""
+    return isinstance(value, SIMPLE) or type(value) is tuple and all(map(is_immutable, value))
 
 
 def attributes(value: Any) -> Iterator[tuple[str, Any]]:
