@@ -1,4 +1,6 @@
-"""Fused graph to kernels: every `fusion` node becomes one or more kernel calls, every loop that is all in one fusion becomes one."""
+"""Fused graph to kernels: every `fusion` node becomes one or more kernel calls, every loop that is all in one fusion
+becomes one."""
+
 from __future__ import annotations
 
 from ..ir.graph import Graph, Node

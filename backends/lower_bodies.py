@@ -1,4 +1,6 @@
-"""Bodies of fusion nodes to kernels: which groups of stages a kernel has, where values are in memory, and the calls that come of it."""
+"""Bodies of fusion nodes to kernels: which groups of stages a kernel has, where values are in memory, and the calls
+that come of it."""
+
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -37,7 +39,8 @@ COLUMN_ROWS = 16
 
 
 def lower_body(body: Graph, inputs: Sequence[Value], outputs: Sequence[Value]) -> tuple[KernelCall, ...]:
-    """The calls that compute `outputs` from `inputs` as `body` says: one kernel, and one more when column folds leave partial results."""
+    """The calls that compute `outputs` from `inputs` as `body` says: one kernel, and one more when column folds leave
+    partial results."""
     plan = StagePlan(body)
     cost = sum(plan.cost(s) for s in plan.units if isinstance(s, Stage))
     if cost > SERIAL_COST:
@@ -122,7 +125,11 @@ class BodyWriter:
         for group in self.groups:
             started = started or update in group.stages
             for stage in group.stages if started else ():
-                needs = any(r.value is base for r in self.plan.access(stage).reads) or is_update(stage) and stage.node.inputs[0] is base
+                needs = (
+                    any(r.value is base for r in self.plan.access(stage).reads)
+                    or is_update(stage)
+                    and stage.node.inputs[0] is base
+                )
                 if needs and stage is not update:
                     return False
         return True
@@ -134,7 +141,8 @@ class BodyWriter:
     # A kernel that is called in chunks
 
     def write_split(self, group: Group) -> bool:
-        """Writes the kernel over the rows of its only group; False, with nothing written, when it has no rows to share."""
+        """Writes the kernel over the rows of its only group; False, with nothing written, when it has no rows to
+        share."""
         if len(group.stages) == 1 and group.stages[0].kind is Kind.UPDATE and group.stages[0].sizes:
             self.add_outputs()
             self.extent = emit_update(self.builder, self.points, self.plan, group.stages[0], split=True)
@@ -150,7 +158,9 @@ class BodyWriter:
         blocks = -(-count // self.chunk)
         if blocks > 1:
             for stage in columns:
-                self.partial[stage.value] = Value(stage.value.type.with_shape((blocks, *stage.value.shape)), stage.value.hint)
+                self.partial[stage.value] = Value(
+                    stage.value.type.with_shape((blocks, *stage.value.shape)), stage.value.hint
+                )
         self.add_outputs()
         self._place_values(loops)
         GroupWriter(self.points, loops, self.chunk).write()
@@ -182,7 +192,8 @@ class BodyWriter:
                 GroupWriter(self.points, loops).write()
 
     def _write_empty(self, group: Group) -> None:
-        """A group with a stage that has nothing to compute, which is alone in it: what remains is the base of an update."""
+        """A group with a stage that has nothing to compute, which is alone in it: what remains is the base of an
+        update."""
         (stage,) = group.stages
         for value in stage.outputs:
             if is_update(stage):
@@ -268,7 +279,9 @@ class BodyWriter:
         """Straight-line code, element by element, with the elements in locals."""
         value = stage.value
         if value not in self.places:
-            memory = value.type.size > 1 and any(not g.unrolled or self._reads_by_data(g, value) for g in self.readers.get(value, ()))
+            memory = value.type.size > 1 and any(
+                not g.unrolled or self._reads_by_data(g, value) for g in self.readers.get(value, ())
+            )
             self.places[value] = self.scratch(value) if memory else Place()
         place = self.places[value]
         elements: dict[int, Scalar] = {}
@@ -282,7 +295,11 @@ class BodyWriter:
 
     def _reads_by_data(self, group: Group, value: Value) -> bool:
         """Whether unrolled stages ask for elements of `value` at places that are data."""
-        return any(r.value is value and not set(variables_of(r.position)) <= set(s.axes) for s in group.stages for r in self.plan.access(s).reads)
+        return any(
+            r.value is value and not set(variables_of(r.position)) <= set(s.axes)
+            for s in group.stages
+            for r in self.plan.access(s).reads
+        )
 
     def _unrolled_element(self, stage: Stage, kept: Sequence[int]) -> Scalar:
         """One element of an unrolled stage."""
@@ -300,7 +317,9 @@ class BodyWriter:
             return unit_of(stage.join, stage.value.dtype)
         if isinstance(total, Literal):
             return total
-        return self.builder.let(stage.value.hint or stage.node.op.name, total, self.builder.depth(total), stage.node.loc)
+        return self.builder.let(
+            stage.value.hint or stage.node.op.name, total, self.builder.depth(total), stage.node.loc
+        )
 
     # The calls
 
@@ -351,7 +370,8 @@ def _long_sort(stage: Stage) -> bool:
 
 
 def chunk_size(extent: int, cost: int, least: int = 1, step: int = 1) -> int:
-    """The size of a chunk, from shapes only: at least `least`, a multiple of `step`; `extent` when sharing does not pay."""
+    """The size of a chunk, from shapes only: at least `least`, a multiple of `step`; `extent` when sharing does not
+    pay."""
     if cost <= SERIAL_COST or extent <= 1:
         return max(extent, 1)
     chunk = max(least, extent * CHUNK_COST // cost)
@@ -361,6 +381,8 @@ def chunk_size(extent: int, cost: int, least: int = 1, step: int = 1) -> int:
 
 def summary(body: Graph) -> str:
     """A short name: the ops that do the work, in order."""
-    names = [n.op.name for n in body.nodes if n.op.name not in ("constant", "broadcast", "reshape", "convert")] or ["copy"]
+    names = [n.op.name for n in body.nodes if n.op.name not in ("constant", "broadcast", "reshape", "convert")] or [
+        "copy"
+    ]
     distinct = list(dict.fromkeys(names))
     return "_".join(distinct if len(distinct) <= 4 else [*distinct[:3], "etc"])

@@ -1,4 +1,6 @@
-"""Builds the body of one kernel: nested open loops, where each statement lands at the outermost loop that it may stand in."""
+"""Builds the body of one kernel: nested open loops, where each statement lands at the outermost loop that it may stand
+in."""
+
 from __future__ import annotations
 
 import keyword
@@ -142,7 +144,8 @@ class KernelBuilder:
         return local
 
     def varies(self, locals_: Iterable[Local]) -> None:
-        """Says that accumulators change from one round of the innermost loop to the next, so that what needs them stays inside."""
+        """Says that accumulators change from one round of the innermost loop to the next, so that what needs them
+        stays inside."""
         for local in locals_:
             self._depths[local.name] = self.level
 

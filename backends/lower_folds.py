@@ -1,4 +1,5 @@
-"""Folds as loop IR: accumulators in locals, as numbers or as vectors of LANES partial results, and how two of them are joined."""
+"""Folds as loop IR: accumulators in locals, as numbers or as vectors of LANES partial results, and how two of them are
+joined."""
 
 from __future__ import annotations
 
@@ -87,7 +88,9 @@ def fold_step(points: Points, stage: Stage, accumulator: Scalar | None, indices:
     return apply("add", (accumulator, apply("mul", tuple(elements), dtype)), dtype)
 
 
-def inner_folds(points: Points, plan: StagePlan, stage: Stage, extra: Sequence[int], places: Sequence[Sequence[Index]]) -> list[Scalar]:
+def inner_folds(
+    points: Points, plan: StagePlan, stage: Stage, extra: Sequence[int], places: Sequence[Sequence[Index]]
+) -> list[Scalar]:
     """Folds the axes `extra` of a stage's space at several points at once: one loop, one accumulator for each point."""
     builder = points.builder
     unit = unit_of(stage.join, stage.value.dtype)
@@ -97,7 +100,11 @@ def inner_folds(points: Points, plan: StagePlan, stage: Stage, extra: Sequence[i
         return [fold_step(points, stage, None, indices) for indices in places]
     loops = [Loop(builder.variable("k", stage.sizes[d]), (d,)) for d in extra]
     inside = [_inside(indices, loops) for indices in places]
-    if points.vector is None and loops[-1].size >= 2 * LANES and _can_be_vector(plan, stage, inside[0], loops[-1].variable):
+    if (
+        points.vector is None
+        and loops[-1].size >= 2 * LANES
+        and _can_be_vector(plan, stage, inside[0], loops[-1].variable)
+    ):
         return [_vector_fold(points, stage, loops, indices) for indices in inside]
     start = Literal(unit.value, unit.dtype, LANES if points.vector is not None else 1)
     totals = [builder.accumulator(stage.hint, start, stage.node.loc) for _ in places]

@@ -1,7 +1,7 @@
 """Writes a planned group of stages: the row loop, the nests, and in them the stages.
 
-Stages of one nest hand elements to each other in locals. Folds keep accumulators in locals, or along columns in memory. The order
-of every sum follows from shapes alone.
+Stages of one nest hand elements to each other in locals. Folds keep accumulators in locals, or along columns in
+memory. The order of every sum follows from shapes alone.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ class GroupWriter:
     Args:
         points: writes elements; has the kernel and the places of values.
         loops: the plan.
-        split: the chunk size when the row loop runs over the kernel's own range; column folds then leave partial results, one for
-            each chunk, where their place has room for them.
+        split: the chunk size when the row loop runs over the kernel's own range; column folds then leave partial
+            results, one for each chunk, where their place has room for them.
     """
 
     def __init__(self, points: Points, loops: GroupPlan, split: int = 0) -> None:
@@ -229,7 +229,8 @@ class GroupWriter:
     # Tiles
 
     def _write_tiles(self, first: Index, end: Index) -> None:
-        """The only nest, in tiles of rows and rounds of its loop; transposed operands come by way of a copy of the tile."""
+        """The only nest, in tiles of rows and rounds of its loop; transposed operands come by way of a copy of the
+        tile."""
         (nest,), builder, row = self.loops.nests, self.builder, self.loops.row
         assert row is not None
         columns = nest.loops[-1].size
@@ -238,7 +239,9 @@ class GroupWriter:
         last_row = self._least(tile + TILE_ROWS, end, self.loops.count)
         builder.open(column, 0, columns, TILE_COLUMNS)
         last_column = self._least(column + TILE_COLUMNS, Constant(columns), columns)
-        copies = [(r, self._copy_tile(r, nest, (tile, last_row), (column, last_column))) for r in self.loops.transposed(nest)]
+        copies = [
+            (r, self._copy_tile(r, nest, (tile, last_row), (column, last_column))) for r in self.loops.transposed(nest)
+        ]
         builder.open(row, tile, last_row)
         variable = nest.pieces[0].variable
         builder.open(variable, column, last_column)

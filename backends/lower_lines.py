@@ -1,4 +1,5 @@
 """Stages that go along one axis: running folds, positions of extremes, stable sorting."""
+
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
@@ -51,9 +52,9 @@ def _arg_extreme(builder: KernelBuilder, points: Points, stage: Stage, indices: 
     if x.dtype.is_floating_point:
         news = apply("logical_and", (apply("ne", (element, element), bool_), apply("eq", (best, best), bool_)), bool_)
         better = apply("logical_or", (better, news), bool_)
-    better = builder.let("better", better, builder.level, loc)
-    builder.set(where, apply("select", (better, Position(k), where), int64), loc)
-    builder.set(best, apply("select", (better, element, best), x.dtype), loc)
+    found = builder.let("better", better, builder.level, loc)
+    builder.set(where, apply("select", (found, Position(k), where), int64), loc)
+    builder.set(best, apply("select", (found, element, best), x.dtype), loc)
     builder.close()
     give(stage.value, [i for d, i in enumerate(indices) if d != dim], where)
 
@@ -70,7 +71,7 @@ def _cumulative(builder: KernelBuilder, points: Points, stage: Stage, indices: S
     builder.close()
 
 
-# Sorting: merge sort, bottom up, between the outputs and two spare lines --------------------------------------------------------
+# Sorting: merge sort, bottom up, between the outputs and two spare lines --------------------------------------------
 
 
 def _sort(builder: KernelBuilder, points: Points, stage: Stage, indices: Sequence[Index]) -> None:
@@ -104,19 +105,31 @@ def _sort(builder: KernelBuilder, points: Points, stage: Stage, indices: Sequenc
     builder.emit(While((), apply("lt", (width, Literal(n, int64)), bool_), builder.close_branch()))
 
 
-def _merge_run(builder: KernelBuilder, stage: Stage, place: Callable[[Value, IndexLike], tuple[Buffer, Index]],
-               spare: tuple[Buffer, Buffer], state: tuple[Local, Local], n: int) -> None:
-    """Merges two neighbouring runs of `width` places, from place `run` on, into the spare lines; moves `run` behind them."""
+def _merge_run(
+    builder: KernelBuilder,
+    stage: Stage,
+    place: Callable[[Value, IndexLike], tuple[Buffer, Index]],
+    spare: tuple[Buffer, Buffer],
+    state: tuple[Local, Local],
+    n: int,
+) -> None:
+    """Merges two neighbouring runs of `width` places, from place `run` on, into the spare lines; moves `run` behind
+    them."""
     (values, order), (run, width), dtype = stage.node.outputs, state, stage.node.inputs[0].dtype
     middle = builder.accumulator("middle", _least(Apply("add", (run, width), int64), n))
     end = builder.accumulator("end", _least(Apply("add", (middle, width), int64), n))
     left, right = builder.accumulator("left", run), builder.accumulator("right", middle)
     k = builder.variable("k", n)
     builder.open(k, Variable(run.name, n), Variable(end.name, n + 1))
-    at_left, at_right = builder.accumulator("at_left", _least(left, n - 1)), builder.accumulator("at_right", _least(right, n - 1))
+    at_left, at_right = (
+        builder.accumulator("at_left", _least(left, n - 1)),
+        builder.accumulator("at_right", _least(right, n - 1)),
+    )
     a = builder.accumulator("a", Load(*place(values, Variable(at_left.name, n))))
     b = builder.accumulator("b", Load(*place(values, Variable(at_right.name, n))))
-    first = apply("logical_or", (apply("ge", (left, middle), bool_), _before(b, a, stage.node.attrs["descending"])), bool_)
+    first = apply(
+        "logical_or", (apply("ge", (left, middle), bool_), _before(b, a, stage.node.attrs["descending"])), bool_
+    )
     taken = builder.accumulator("taken", apply("logical_and", (apply("lt", (right, end), bool_), first), bool_))
     builder.store(spare[0], k, apply("select", (taken, b, a), dtype))
     sources = Load(*place(order, Variable(at_right.name, n))), Load(*place(order, Variable(at_left.name, n)))

@@ -2,6 +2,7 @@
 
 The kernel can be left and entered again between iterations: what it carries in locals is loaded first and stored last.
 """
+
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -76,7 +77,10 @@ class LoopWriter(BodyWriter):
         self._add_arguments()
         for c in self.carried:
             if self._fits_locals(c):
-                c.locals = [self.builder.accumulator(c.param.hint or "state", Load(c.buffer, Constant(k))) for k in range(c.buffer.size)]
+                c.locals = [
+                    self.builder.accumulator(c.param.hint or "state", Load(c.buffer, Constant(k)))
+                    for k in range(c.buffer.size)
+                ]
                 self.places[c.param] = Place(registers=dict(enumerate(c.locals)))
         self.builder.open(self.index, START, STOP)
         for c in self.carried:
@@ -105,7 +109,9 @@ class LoopWriter(BodyWriter):
             self.places[inside.get(param, param)] = Place(buffer, level=1 if k < count else 0)
             if k < count:
                 result = body.results[k]
-                self.carried.append(Carried(inside.get(param, param), results.get(result, inside.get(result, result)), buffer))
+                self.carried.append(
+                    Carried(inside.get(param, param), results.get(result, inside.get(result, result)), buffer)
+                )
         for k, (outer, result) in enumerate(zip(self.node.outputs, body.results, strict=True)):
             if k < count:
                 self.shared.append((len(self.arguments), k))
@@ -115,16 +121,23 @@ class LoopWriter(BodyWriter):
                 self.lasts.append((value, self.argument(outer, outer.hint or "last", Role.OUTPUT)))
 
     def _fits_locals(self, c: Carried) -> bool:
-        """Whether a carried value can be in locals: its elements are asked for by constant positions, and so are given."""
+        """Whether a carried value can be in locals: its elements are asked for by constant positions, and so are
+        given."""
         if c.buffer.size > UNROLLED_ELEMENTS:
             return False
-        readers = [u for u in self.plan.units if isinstance(u, Stage) and any(r.value is c.param for r in self.plan.access(u).reads)]
+        readers = [
+            u
+            for u in self.plan.units
+            if isinstance(u, Stage) and any(r.value is c.param for r in self.plan.access(u).reads)
+        ]
         if c.buffer.size > 1 and not all(is_unrolled(s) for s in readers):
             return False
         if c.buffer.size > 1 and any(self._reads_by_data(g, c.param) for g in self.groups):
             return False
         maker = self.plan.stage_of.get(c.following)
-        return maker is None and c.following is c.param or maker is not None and (is_unrolled(maker) or c.buffer.size == 1)
+        return (
+            maker is None and c.following is c.param or maker is not None and (is_unrolled(maker) or c.buffer.size == 1)
+        )
 
     # The end of an iteration
 
@@ -181,7 +194,8 @@ class LoopWriter(BodyWriter):
         return None if self._is_wanted(value) else super()._only_update(value)
 
     def _target(self, group: Group, value: Value, first: Value, loops: GroupPlan | None) -> Buffer | None:
-        """The memory in which `value` can be computed right where it has to end; `first` is computed there first, in `group`."""
+        """The memory in which `value` can be computed right where it has to end; `first` is computed there first, in
+        `group`."""
         if value.type.size > 1:
             for c in self.carried:
                 if c.following is value and not c.locals and self._may_overwrite(group, c, first, loops):
@@ -199,18 +213,27 @@ class LoopWriter(BodyWriter):
             started = started or other is group
             for stage in other.stages if started else ():
                 reads = [r for r in self.plan.access(stage).reads if r.value is c.param]
-                allowed = other is group and (in_place and stage is maker if loops is None
-                                              else self._same_element(loops, maker, stage, reads))
-                if (reads or is_update(stage) and stage is not maker and stage.node.inputs[0] is c.param) and not allowed:
+                allowed = other is group and (
+                    in_place and stage is maker if loops is None else self._same_element(loops, maker, stage, reads)
+                )
+                if (
+                    reads or is_update(stage) and stage is not maker and stage.node.inputs[0] is c.param
+                ) and not allowed:
                     return False
         return True
 
     def _same_element(self, loops: GroupPlan, maker: Stage, stage: Stage, reads: Sequence[Read]) -> bool:
-        """Whether `stage` reads just the element that `maker` overwrites, at the same point of one nest and not after it."""
+        """Whether `stage` reads just the element that `maker` overwrites, at the same point of one nest and not after
+        it."""
         order = list(loops.parts)
-        return (order.index(stage) <= order.index(maker) and maker.kind is Kind.MAP and stage.kind is Kind.MAP
-                and stage.sizes == maker.sizes and loops.nest_of[stage] == loops.nest_of[maker]
-                and all(r.position == stage.output_position(stage.axes) for r in reads))
+        return (
+            order.index(stage) <= order.index(maker)
+            and maker.kind is Kind.MAP
+            and stage.kind is Kind.MAP
+            and stage.sizes == maker.sizes
+            and loops.nest_of[stage] == loops.nest_of[maker]
+            and all(r.position == stage.output_position(stage.axes) for r in reads)
+        )
 
 
 def indices_in_order(value: Value) -> list[tuple[int, ...]]:

@@ -1,6 +1,7 @@
 """Plans the loops of a group of stages: one loop over rows, and inside it nests that several stages share.
 
-Nothing is written here; `lower_groups.py` does that. All decisions follow from shapes and positions, never from the machine.
+Nothing is written here; `lower_groups.py` does that. All decisions follow from shapes and positions, never from the
+machine.
 """
 
 from __future__ import annotations
@@ -131,7 +132,8 @@ class Nest:
         parts: the stages.
         loops: the merged loops.
         pieces: the innermost loop, cut where conditions on its variable change.
-        tiled: whether the row loop and the innermost loop go through memory in tiles, for the sake of transposed operands.
+        tiled: whether the row loop and the innermost loop go through memory in tiles, for the sake of transposed
+            operands.
     """
 
     sizes: tuple[int, ...]
@@ -202,8 +204,11 @@ class GroupPlan:
         return any(r.value is value for s, n in self.nest_of.items() if n != own for r in self.plan.access(s).reads)
 
     def indices(self, part: Part, nest: Sequence[Index]) -> list[Index]:
-        """Indices of a stage's space at a point of the nest; axes that are neither rows nor the nest's keep their own variables."""
-        space: list[Index] = [Constant(0) if n == 1 else a for n, a in zip(part.stage.sizes, part.stage.axes, strict=True)]
+        """Indices of a stage's space at a point of the nest; axes that are neither rows nor the nest's keep their own
+        variables."""
+        space: list[Index] = [
+            Constant(0) if n == 1 else a for n, a in zip(part.stage.sizes, part.stage.axes, strict=True)
+        ]
         row: Index | None = nest[0] if self.flat else self.row
         if row is not None:
             sizes = [part.stage.sizes[d] for d in part.rows.axes]
@@ -244,7 +249,11 @@ class GroupPlan:
         earliest = max((self.nest_of[s] for _, s in inside), default=0)
         for number in range(earliest, len(self.nests)):
             nest, here = self.nests[number], [(r, s) for r, s in inside if self.nest_of[s] == number]
-            if nest.sizes == sizes and not nest.is_line and all(self._same_point(part, r, self.parts[s]) for r, s in here):
+            if (
+                nest.sizes == sizes
+                and not nest.is_line
+                and all(self._same_point(part, r, self.parts[s]) for r, s in here)
+            ):
                 return number
         return None
 

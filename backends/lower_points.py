@@ -1,4 +1,6 @@
-"""Elements as loop IR: what scalar or vector code computes element `(i, j)` of a value; where values are while a kernel is written."""
+"""Elements as loop IR: what scalar or vector code computes element `(i, j)` of a value; where values are while a
+kernel is written."""
+
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
@@ -94,7 +96,9 @@ class Points(Walker):
         found = self.builder.known(key)
         if found is None:
             depth = max(level, self.builder.depth(position))
-            found = self.builder.remember(key, self.builder.let(hint or buffer.name, Load(buffer, position, lanes), depth), depth)
+            found = self.builder.remember(
+                key, self.builder.let(hint or buffer.name, Load(buffer, position, lanes), depth), depth
+            )
         return found
 
     def number(self, index: Index) -> Scalar:
@@ -169,13 +173,16 @@ class Points(Walker):
 
 
 def converted(x: Scalar, dtype: DType) -> Scalar:
-    """`x` in another dtype. Floats become narrow and unsigned integers by way of a signed one, so that negative numbers wrap as in C."""
+    """`x` in another dtype. Floats become narrow and unsigned integers by way of a signed one, so that negative
+    numbers wrap as in C."""
     if x.dtype.kind != "float" or not dtype.is_integer or dtype in (int32, int64):
         return apply("convert", (x,), dtype)
     if dtype.bits < 64:
         return apply("convert", (apply("convert", (x,), int32 if dtype.bits < 32 else int64),), dtype)
     wrapped = apply("convert", (apply("convert", (x,), int64),), dtype)
-    return apply("select", (apply("lt", (x, Literal(0, x.dtype)), bool_), wrapped, apply("convert", (x,), dtype)), dtype)
+    return apply(
+        "select", (apply("lt", (x, Literal(0, x.dtype)), bool_), wrapped, apply("convert", (x,), dtype)), dtype
+    )
 
 
 def compare(comparison: str, number: Scalar, bound: int) -> Scalar:

@@ -1,7 +1,8 @@
 """Small products made ready for vectors: the innermost axis of the result gets contiguous operands and whole vectors.
 
-The factors of a product of matrices change places, the right one is copied in transposed order, or padded with zeros, where that lets
-its columns be read as vectors. All of it is said in the graph; only the values in `pinned` must really be stored.
+The factors of a product of matrices change places, the right one is copied in transposed order, or padded with zeros,
+where that lets its columns be read as vectors. All of it is said in the graph; only the values in `pinned` must really
+be stored.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ ENOUGH_ROWS = 4
 def prepared(graph: Graph) -> tuple[Graph, frozenset[Value]]:
     """The graph with its small products of matrices rearranged, and the values that have to be stored for that."""
     producers = {v: n for n in graph.nodes for v in n.outputs}
-    builder, pinned = Rebuilder(graph), set()
+    builder = Rebuilder(graph)
+    pinned: set[Value] = set()
     for node in graph.nodes:
         matrices = _Matrices.of(node, producers)
         if matrices is None:
@@ -34,7 +36,8 @@ def prepared(graph: Graph) -> tuple[Graph, frozenset[Value]]:
 
 
 class _Matrices:
-    """A product of two matrices that is to be rearranged: which axis of each factor is contracted, and the strides of the factors."""
+    """A product of two matrices that is to be rearranged: which axis of each factor is contracted, and the strides of
+    the factors."""
 
     def __init__(self, node: Node, strides: Sequence[Sequence[int]]) -> None:
         self.node = node
@@ -45,7 +48,11 @@ class _Matrices:
     @classmethod
     def of(cls, node: Node, producers: Mapping[Value, Node]) -> _Matrices | None:
         """The record of `node` if it is a product worth rearranging."""
-        if node.op is not OPS.dot_general or any(x.type.rank != 2 for x in node.inputs) or len(node.attrs["lhs_contract"]) != 1:
+        if (
+            node.op is not OPS.dot_general
+            or any(x.type.rank != 2 for x in node.inputs)
+            or len(node.attrs["lhs_contract"]) != 1
+        ):
             return None
         strides = [_strides(x, producers) for x in node.inputs]
         if any(s is None for s in strides) or node.attrs["lhs_batch"] or node.output.type.size == 0:

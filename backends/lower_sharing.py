@@ -1,7 +1,10 @@
-"""Which outputs of a kernel may be the very memory of which inputs: decided from the loop IR, for the runtime's memory plan.
+"""Which outputs of a kernel may be the very memory of which inputs: decided from the loop IR, for the runtime's memory
+plan.
 
-An output may share an input's memory when each element of the input is read for the last time before its place is overwritten.
+An output may share an input's memory when each element of the input is read for the last time before its place is
+overwritten.
 """
+
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -13,7 +16,8 @@ from ..ir.loops import Apply, For, Kernel, Let, Load, Local, Role, Scalar, Set, 
 
 @dataclass(frozen=True)
 class Touch:
-    """A load or a store: its position, the loops around it, its number in program order, and the body that it stands in."""
+    """A load or a store: its position, the loops around it, its number in program order, and the body that it stands
+    in."""
 
     index: Index
     loops: tuple[Variable, ...]
@@ -43,7 +47,9 @@ class Scan:
                     if not self.body(inner, (*loops, variable)):
                         return False
                 case Let(target=target, value=value) | Set(target=target, value=value):
-                    self.needs[target.name] = self.scalar(value, loops, number) | self.needs.get(target.name, frozenset())
+                    self.needs[target.name] = self.scalar(value, loops, number) | self.needs.get(
+                        target.name, frozenset()
+                    )
                 case Store(buffer=buffer, index=index, value=value):
                     needs = self.scalar(value, loops, number)
                     self.stores.setdefault(buffer.name, []).append(Touch(index, loops, self.count, number, needs))
@@ -65,7 +71,8 @@ class Scan:
 
 
 def in_place_pairs(kernel: Kernel, chunks: bool) -> tuple[tuple[int, int], ...]:
-    """(argument of an output, argument of an input) that may be one memory; `chunks`: the kernel is called for parts of its range."""
+    """(argument of an output, argument of an input) that may be one memory; `chunks`: the kernel is called for parts
+    of its range."""
     scan = Scan()
     if not scan.body(kernel.body, ()):
         return ()
@@ -97,4 +104,8 @@ def _read_before(load: Touch, store: Touch, size: int, chunks: bool) -> bool:
     if not common:
         return not chunks  # another chunk may read what this one has overwritten
     row = common[0]
-    return len(common) == 1 and isinstance(row.size, int) and load.index // (size // row.size) == row == store.index // (size // row.size)
+    return (
+        len(common) == 1
+        and isinstance(row.size, int)
+        and load.index // (size // row.size) == row == store.index // (size // row.size)
+    )

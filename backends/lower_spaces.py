@@ -1,4 +1,5 @@
 """Loops: which neighbouring axes of a space become one loop."""
+
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -23,9 +24,11 @@ class Loop:
         return self.variable.size
 
 
-def merged_loops(builder: KernelBuilder, sizes: Sequence[int], expressions: Sequence[tuple[Index, int]],
-                 axes: Sequence[Variable]) -> list[Loop]:
-    """One loop per axis, fewer where every position of `expressions` (about `axes`) allows it; none for axes of size 1."""
+def merged_loops(
+    builder: KernelBuilder, sizes: Sequence[int], expressions: Sequence[tuple[Index, int]], axes: Sequence[Variable]
+) -> list[Loop]:
+    """One loop per axis, fewer where every position of `expressions` (about `axes`) allows it; none for axes of size
+    1."""
     merged: list[list[int]] = []
     for dim in (d for d, n in enumerate(sizes) if n != 1):
         if merged and _mergeable(merged[-1][-1], dim, sizes, expressions, axes):
@@ -36,7 +39,9 @@ def merged_loops(builder: KernelBuilder, sizes: Sequence[int], expressions: Sequ
     return [Loop(builder.variable(next(names), prod(sizes[d] for d in dims)), tuple(dims)) for dims in merged]
 
 
-def _mergeable(outer: int, inner: int, sizes: Sequence[int], expressions: Sequence[tuple[Index, int]], axes: Sequence[Variable]) -> bool:
+def _mergeable(
+    outer: int, inner: int, sizes: Sequence[int], expressions: Sequence[tuple[Index, int]], axes: Sequence[Variable]
+) -> bool:
     """Whether every position moves through `outer` as `sizes[inner]` steps of `inner`."""
     for expression, _ in expressions:
         mentioned = variables_of(expression)

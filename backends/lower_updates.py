@@ -1,4 +1,6 @@
-"""Stages that write a part of a buffer which already holds the rest: slices, windows, boxes at places known at run time, scatter."""
+"""Stages that write a part of a buffer which already holds the rest: slices, windows, boxes at places known at run
+time, scatter."""
+
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -16,7 +18,8 @@ SCATTER_MODES = {"add": "add", "mul": "mul", "amin": "minimum", "amax": "maximum
 
 
 def emit_update(builder: KernelBuilder, points: Points, plan: StagePlan, stage: Stage, split: bool) -> int:
-    """Writes an UPDATE or SCATTER stage; with `split`, its first loop runs over the kernel's own range, whose size is the result."""
+    """Writes an UPDATE or SCATTER stage; with `split`, its first loop runs over the kernel's own range, whose size is
+    the result."""
     if stage.kind is Kind.SCATTER:
         loops = [Loop(builder.variable("i", n), (d,)) for d, n in enumerate(stage.sizes) if n != 1]
         split = False
@@ -49,9 +52,13 @@ def flatten_target(stage: Stage, indices: Sequence[IndexLike], starts: Sequence[
     moved = [as_index(i) for i in indices]
     match stage.node.op.name:
         case "slice_update":
-            return flatten([i * step + start for i, step, start in zip(moved, attrs["steps"], attrs["starts"], strict=True)], sizes)
+            return flatten(
+                [i * step + start for i, step, start in zip(moved, attrs["steps"], attrs["starts"], strict=True)], sizes
+            )
         case "as_strided_update":
-            return sum((i * stride for i, stride in zip(moved, attrs["strides"], strict=True)), as_index(attrs["offset"]))
+            return sum(
+                (i * stride for i, stride in zip(moved, attrs["strides"], strict=True)), as_index(attrs["offset"])
+            )
     assert starts is not None
     return flatten([i + start for i, start in zip(moved, starts, strict=True)], sizes)
 
@@ -61,7 +68,9 @@ def _update(builder: KernelBuilder, points: Points, stage: Stage, indices: Seque
     if node.op.name == "dynamic_update":
         x, u = node.inputs[:2]
         limits = [size - extent + 1 for size, extent in zip(x.type.sizes, u.type.sizes, strict=True)]
-        starts = [points.data_index(node, points.at(s, ()), limit) for s, limit in zip(node.inputs[2:], limits, strict=True)]
+        starts = [
+            points.data_index(node, points.at(s, ()), limit) for s, limit in zip(node.inputs[2:], limits, strict=True)
+        ]
     place = points.places[stage.value]
     assert place.buffer is not None
     builder.store(place.buffer, flatten_target(stage, indices, starts), points.at(node.inputs[1], indices), node.loc)

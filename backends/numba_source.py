@@ -1,16 +1,41 @@
-"""Loop IR to Python source in the vocabulary of `native/vocabulary.py`: what Numba compiles, and what also runs as plain Python."""
+"""Loop IR to Python source in the vocabulary of `native/vocabulary.py`: what Numba compiles, and what also runs as
+plain Python."""
+
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
 
 from ..ir.index import Constant, Index, Quotient, Remainder, Sum, Variable
-from ..ir.loops import (INFIX, LANES, Apply, Buffer, Comment, For, If, Kernel, Let, Literal, Load, Local, Position, Role, Scalar, Set,
-                        Statement, Store, While, renamed, with_location)
+from ..ir.loops import (
+    INFIX,
+    LANES,
+    Apply,
+    Buffer,
+    Comment,
+    For,
+    If,
+    Kernel,
+    Let,
+    Literal,
+    Load,
+    Local,
+    Position,
+    Role,
+    Scalar,
+    Set,
+    Statement,
+    Store,
+    While,
+    renamed,
+    with_location,
+)
 
 _OPERATORS = {name: {"and": "&", "or": "|"}.get(sign, sign) for name, sign in INFIX.items() if name != "div"}
 _BY_RESULT = frozenset({"convert", "bitcast", "select", "threefry"})
-_UNTYPED = frozenset({"check_index", "lane", "fold_add", "fold_mul", "fold_maximum", "fold_minimum", "fold_and", "fold_or"})
+_UNTYPED = frozenset(
+    {"check_index", "lane", "fold_add", "fold_mul", "fold_maximum", "fold_minimum", "fold_and", "fold_or"}
+)
 
 
 def python_source(kernel: Kernel, locations: bool = True) -> str:
@@ -121,7 +146,9 @@ def _literal(literal: Literal) -> str:
         return str(bool(value))
     if dtype.kind == "float":
         number = float(value)
-        text = ("-" if number < 0 else "") + "inf" if math.isinf(number) else "nan" if math.isnan(number) else repr(number)
+        text = (
+            ("-" if number < 0 else "") + "inf" if math.isinf(number) else "nan" if math.isnan(number) else repr(number)
+        )
         return text if dtype.short == "f64" else f"{dtype.short}({text})"
     return str(int(value)) if dtype.short == "i64" else f"{dtype.short}({int(value)})"
 
@@ -138,10 +165,17 @@ def index_text(index: Index, nested: bool = False) -> str:
         case Remainder(operand=operand, divisor=divisor):
             return f"modulus({index_text(operand)}, {divisor})"
         case Sum(offset=offset, terms=terms):
-            pieces = [(c < 0, index_text(atom, True) if abs(c) == 1 else f"{abs(c)} * {index_text(atom, True)}") for atom, c in terms]
+            pieces = [
+                (c < 0, index_text(atom, True) if abs(c) == 1 else f"{abs(c)} * {index_text(atom, True)}")
+                for atom, c in terms
+            ]
             if offset:
                 pieces.append((offset < 0, str(abs(offset))))
             pieces.sort(key=lambda piece: piece[0])
-            text = ("-" if pieces[0][0] else "") + pieces[0][1] + "".join(f" {'-' if minus else '+'} {t}" for minus, t in pieces[1:])
+            text = (
+                ("-" if pieces[0][0] else "")
+                + pieces[0][1]
+                + "".join(f" {'-' if minus else '+'} {t}" for minus, t in pieces[1:])
+            )
             return f"({text})" if nested else text
     raise TypeError(f"not an index expression: {index!r}")

@@ -1,7 +1,10 @@
-"""Runs a fused graph kernel call by kernel call, in the simplest way: what the runtime's plans and native loops must agree with.
+"""Runs a fused graph kernel call by kernel call, in the simplest way: what the runtime's plans and native loops must
+agree with.
 
-Kernels run through a function that the caller chooses, as plain Python or as machine code; everything else is interpreted.
+Kernels run through a function that the caller chooses, as plain Python or as machine code; everything else is
+interpreted.
 """
+
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
@@ -13,7 +16,6 @@ from ..ir.graph import Graph, Node, Value
 from ..ir.interpret import run_node
 from ..ir.loops import Kernel
 from ..ir.ops import OPS
-from ..ir.types import TensorType
 from .base import KernelCall
 
 RunKernel = Callable[[Kernel, int, int, Sequence[np.ndarray]], int]
@@ -22,7 +24,9 @@ RunKernel = Callable[[Kernel, int, int, Sequence[np.ndarray]], int]
 Calls = Mapping[Node, tuple[KernelCall, ...]]
 
 
-def run_fused(graph: Graph, calls: Calls, arrays: Sequence[np.ndarray], run_kernel: RunKernel, in_place: bool = False) -> list[np.ndarray]:
+def run_fused(
+    graph: Graph, calls: Calls, arrays: Sequence[np.ndarray], run_kernel: RunKernel, in_place: bool = False
+) -> list[np.ndarray]:
     """The results of `graph`, with the kernels of `calls` run by `run_kernel`.
 
     With `in_place`, outputs are put into the memory of inputs wherever a call allows it.
@@ -34,18 +38,23 @@ def run_fused(graph: Graph, calls: Calls, arrays: Sequence[np.ndarray], run_kern
                 _run_call(call, node, env, run_kernel, in_place)
             continue
         operands = [env[v].reshape(v.type.sizes) for v in node.inputs]
-        outputs = _run_control(node, operands, calls, run_kernel, in_place) if node.regions else run_node(node, operands)
+        outputs = (
+            _run_control(node, operands, calls, run_kernel, in_place) if node.regions else run_node(node, operands)
+        )
         env.update((v, np.array(a).reshape(-1)) for v, a in zip(node.outputs, outputs, strict=True))
     return [env[r].reshape(r.type.sizes) for r in graph.results]
 
 
-def _run_call(call: KernelCall, node: Node, env: dict[Value, np.ndarray], run_kernel: RunKernel, in_place: bool) -> None:
+def _run_call(
+    call: KernelCall, node: Node, env: dict[Value, np.ndarray], run_kernel: RunKernel, in_place: bool
+) -> None:
     """One call; outputs are added to `env`."""
-    shared = dict(call.shared)
+    kernel, shared = call.kernel, dict(call.shared)
+    assert isinstance(kernel, Kernel), "routines are the runtime's own"
     lent = dict(call.in_place) if in_place else {}
     buffers: list[np.ndarray] = []
-    for position, (buffer, argument) in enumerate(zip(call.kernel.arguments, call.arguments, strict=True)):
-        if not isinstance(argument, TensorType) and argument in env and argument not in node.outputs:
+    for buffer, argument in zip(kernel.arguments, call.arguments, strict=True):
+        if isinstance(argument, Value) and argument in env and argument not in node.outputs:
             buffers.append(env[argument])
         else:
             buffers.append(np.zeros(buffer.size, buffer.dtype.numpy))
@@ -56,11 +65,11 @@ def _run_call(call: KernelCall, node: Node, env: dict[Value, np.ndarray], run_ke
             buffers[source] = buffers[source].copy()
             buffers[output] = buffers[source].view(buffers[output].dtype)
     for start, stop in _slices(call, node, env):
-        code = run_kernel(call.kernel, start, stop, buffers)
+        code = run_kernel(kernel, start, stop, buffers)
         if code:
-            raise IndexRangeError(str(call.kernel.sites[code - 1]))
+            raise IndexRangeError(str(kernel.sites[code - 1]))
     for argument, array in zip(call.arguments, buffers, strict=True):
-        if not isinstance(argument, TensorType) and (argument in node.outputs or argument not in env):
+        if isinstance(argument, Value) and (argument in node.outputs or argument not in env):
             env[argument] = array
 
 
@@ -74,8 +83,11 @@ def _slices(call: KernelCall, node: Node, env: Mapping[Value, np.ndarray]) -> li
     return [(start, min(start + call.chunk, extent)) for start in range(0, extent, call.chunk)]
 
 
-def _run_control(node: Node, operands: list[np.ndarray], calls: Calls, run_kernel: RunKernel, in_place: bool) -> list[np.ndarray]:
+def _run_control(
+    node: Node, operands: list[np.ndarray], calls: Calls, run_kernel: RunKernel, in_place: bool
+) -> list[np.ndarray]:
     """A loop, cond or while_loop whose regions have kernels."""
+
     def run(region: Graph, arrays: list[np.ndarray]) -> list[np.ndarray]:
         return run_fused(region, calls, arrays, run_kernel, in_place)
 
@@ -83,7 +95,7 @@ def _run_control(node: Node, operands: list[np.ndarray], calls: Calls, run_kerne
         return run(node.regions[0 if operands[0] else 1], operands[1:])
     carried = node.attrs["carried"]
     first = 2 if node.op is OPS.loop else 0
-    state, invariant = operands[first:first + carried], operands[first + carried:]
+    state, invariant = operands[first : first + carried], operands[first + carried :]
     outputs = state
     if node.op is OPS.loop:
         for i in range(int(operands[0]), int(operands[1])):

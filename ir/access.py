@@ -1,4 +1,6 @@
-"""What one element needs: which elements of stored values, how much work, and how its positions move with the loop variables."""
+"""What one element needs: which elements of stored values, how much work, and how its positions move with the loop
+variables."""
+
 from __future__ import annotations
 
 from collections.abc import Container, Mapping, Sequence
@@ -128,7 +130,8 @@ class Access(Walker):
         return [(r.position, r.value.type.size) for r in self.reads] + [(p, 0) for p in self.positions]
 
     def can_be_vector(self, variable: Variable) -> bool:
-        """Whether elements for successive values of `variable` can be computed side by side, from contiguous or equal operands."""
+        """Whether elements for successive values of `variable` can be computed side by side, from contiguous or equal
+        operands."""
         return variable not in self.rigid and all(step_of(e, variable) in (0, 1) for e, _ in self.expressions())
 
 
@@ -142,7 +145,8 @@ def step_of(expression: Index, variable: Variable) -> int | None:
 
 
 def contiguous_axis(expressions: Sequence[tuple[Index, int]], axes: Sequence[Variable], allowed: Sequence[int]) -> int:
-    """The axis of `allowed` along which most memory is contiguous, the last one when nothing is; -1 when none is allowed.
+    """The axis of `allowed` along which most memory is contiguous, the last one when nothing is; -1 when none is
+    allowed.
 
     `expressions` are positions with the sizes of the values they point into.
     """

@@ -1,8 +1,10 @@
 """The loop IR: kernels as loops, loads, stores and scalar expressions; frozen records that print like Python.
 
-A kernel is a function over `[start, stop)` and typed buffers. Scalars are in single-assignment form except for named accumulators
-(`Set`); positions in buffers are index expressions (`ir/index.py`) in elements. Nothing here knows about graphs or a target language.
+A kernel is a function over `[start, stop)` and typed buffers. Scalars are in single-assignment form except for named
+accumulators (`Set`); positions in buffers are index expressions (`ir/index.py`) in elements. Nothing here knows about
+graphs or a target language.
 """
+
 from __future__ import annotations
 
 import hashlib
@@ -63,7 +65,7 @@ class Site:
         return f"{self.op}: an index outside [0, {self.size})" + print_location(self.loc)
 
 
-# Scalars -----------------------------------------------------------------------------------------------------------------------
+# Scalars ------------------------------------------------------------------------------------------------------------
 
 
 class Scalar:
@@ -131,9 +133,23 @@ class Load(Scalar):
         return f"{self.buffer.name}[{self.index}{'' if self.lanes == 1 else ' ...'}]"
 
 
-INFIX = {"add": "+", "sub": "-", "mul": "*", "div": "/", "bitwise_and": "&", "bitwise_or": "|", "bitwise_xor": "^",
-         "logical_and": "and", "logical_or": "or",
-         "eq": "==", "ne": "!=", "lt": "<", "le": "<=", "gt": ">", "ge": ">="}
+INFIX = {
+    "add": "+",
+    "sub": "-",
+    "mul": "*",
+    "div": "/",
+    "bitwise_and": "&",
+    "bitwise_or": "|",
+    "bitwise_xor": "^",
+    "logical_and": "and",
+    "logical_or": "or",
+    "eq": "==",
+    "ne": "!=",
+    "lt": "<",
+    "le": "<=",
+    "gt": ">",
+    "ge": ">=",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +169,7 @@ class Apply(Scalar):
         return f"{name}({', '.join(map(str, self.operands))})"
 
 
-# Statements --------------------------------------------------------------------------------------------------------------------
+# Statements ---------------------------------------------------------------------------------------------------------
 
 
 class Statement:
@@ -277,7 +293,8 @@ def names_of(kernel: Kernel) -> set[str]:
 
 
 def renamed(text: str, kernel: Kernel) -> str:
-    """A text of `kernel` with the names it gives replaced by numbers in order of appearance: equal for kernels that do the same."""
+    """A text of `kernel` with the names it gives replaced by numbers in order of appearance: equal for kernels that do
+    the same."""
     numbers: dict[str, str] = {}
     names = names_of(kernel)
 
@@ -288,12 +305,15 @@ def renamed(text: str, kernel: Kernel) -> str:
     return re.sub(r"[A-Za-z_]\w*", replacement, text)
 
 
-# Text --------------------------------------------------------------------------------------------------------------------------
+# Text ---------------------------------------------------------------------------------------------------------------
 
 
 def print_kernel(kernel: Kernel, locations: bool = True) -> str:
     """The kernel as text, one statement a line, each with the user's source line when `locations`."""
-    heads = [f"{b.role.value} {b.name}: {b.dtype.short}[{b.size}]" + (f" = {b.same_as}" if b.same_as else "") for b in kernel.buffers]
+    heads = [
+        f"{b.role.value} {b.name}: {b.dtype.short}[{b.size}]" + (f" = {b.same_as}" if b.same_as else "")
+        for b in kernel.buffers
+    ]
     lines = [f"kernel {kernel.name}(start, stop):", *("    " + head for head in heads)]
     lines += [f"    site {code}: {site}" for code, site in enumerate(kernel.sites, 1)]
     lines += body_lines(kernel.body, 1, locations)

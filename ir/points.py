@@ -1,9 +1,11 @@
-"""Values at index points: how one element of a value follows from elements of others, through views, pieces and elementwise ops.
+"""Values at index points: how one element of a value follows from elements of others, through views, pieces and
+elementwise ops.
 
-Views and piecewise ops only change the point that is asked for. The rules are here, once; `Walker` subclasses say what an element is
-to them: a report of what is read (`ir/access.py`), or loop IR (`backends/lower_points.py`). The walk is a tree of generators driven by
-one explicit stack, so that the length of a chain is not bounded by Python's recursion.
+Views and piecewise ops only change the point that is asked for. The rules are here, once; `Walker` subclasses say what
+an element is to them: a report of what is read (`ir/access.py`), or loop IR (`backends/lower_points.py`). The walk is
+a tree of generators driven by one explicit stack, so that the length of a chain is not bounded by Python's recursion.
 """
+
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
@@ -144,7 +146,9 @@ class Walker(ABC):
         for index, size in zip(indices, x.type.sizes, strict=True):
             inside = within(index, 0, size)
             predicate = predicate & inside
-            safe.append(index if inside.always or inside.never else Constant(0) if size == 1 else self.clamped(index, size))
+            safe.append(
+                index if inside.always or inside.never else Constant(0) if size == 1 else self.clamped(index, size)
+            )
         return predicate, tuple(safe)
 
     def chosen(self, node: Node, predicate: Predicate, inside: Element, outside: Element) -> Element:
@@ -154,7 +158,7 @@ class Walker(ABC):
         return outside if predicate.never else self.choose(node, predicate, inside, outside)
 
 
-# One rule per op that is neither a view nor elementwise and yet has single elements --------------------------------------------
+# One rule per op that is neither a view nor elementwise and yet has single elements ---------------------------------
 
 
 def _constant(walker: Walker, node: Node, indices: Indices) -> Walk:
@@ -250,8 +254,15 @@ def _random_bits(walker: Walker, node: Node, indices: Indices) -> Walk:
 Rule = Callable[[Walker, Node, Indices], Walk]
 
 RULES: Mapping[str, Rule] = {
-    "constant": _constant, "literal": _literal, "iota": _iota, "pad": _pad, "concatenate": _concatenate,
-    "slice_update": _slice_update, "dynamic_update": _dynamic_update, "dynamic_slice": _dynamic_slice, "gather": _gather,
+    "constant": _constant,
+    "literal": _literal,
+    "iota": _iota,
+    "pad": _pad,
+    "concatenate": _concatenate,
+    "slice_update": _slice_update,
+    "dynamic_update": _dynamic_update,
+    "dynamic_slice": _dynamic_slice,
+    "gather": _gather,
     "random_bits": _random_bits,
 }
 """Ops with single elements: what their element at a point is."""

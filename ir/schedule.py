@@ -1,10 +1,11 @@
 """Groups of stages that share a loop over rows.
 
-A row loop with R rows fits a stage when the leading axes that its output keeps have R elements in all (row r of the output is then its
-r-th part of equal size), or when the leading axes that it folds have (a column fold: complete only after the loop). Stages may share the
-loop when none reads another's row but its own. One algorithm serves fusion, which makes a kernel of each group, and lowering, which
-makes a loop nest of it.
+A row loop with R rows fits a stage when the leading axes that its output keeps have R elements in all (row r of the
+output is then its r-th part of equal size), or when the leading axes that it folds have (a column fold: complete only
+after the loop). Stages may share the loop when none reads another's row but its own. One algorithm serves fusion,
+which makes a kernel of each group, and lowering, which makes a loop nest of it.
 """
+
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
@@ -23,7 +24,8 @@ UNROLLED_POINTS, UNROLLED_ELEMENTS = 16, 4
 
 @dataclass(frozen=True)
 class Rows:
-    """How a row loop walks through a stage: over the axes `axes` of its space, kept ones or, for a column fold, folded ones."""
+    """How a row loop walks through a stage: over the axes `axes` of its space, kept ones or, for a column fold, folded
+    ones."""
 
     count: int
     axes: Axes
@@ -45,6 +47,11 @@ class Group:
     choices: dict[int, list[Rows]] = field(default_factory=dict)
     unrolled: bool = False
     external: Node | None = None
+
+    @property
+    def units(self) -> Sequence[Stage | Node]:
+        """The stages, or the only node."""
+        return self.stages if self.external is None else [self.external]
 
     def values(self) -> set[Value]:
         """What the stages compute."""
@@ -141,9 +148,15 @@ class Scheduler:
         return len(self.groups) - 1
 
     def _after_readers(self, stage: Stage) -> int:
-        """The first group in which the memory of an update's base may be overwritten: behind all that read it, so far."""
+        """The first group in which the memory of an update's base may be overwritten: behind all that read it, so
+        far."""
         base = stage.node.inputs[0]
-        reading = [n for n, g in enumerate(self.groups) for s in g.stages if any(r.value is base for r in self.plan.access(s).reads)]
+        reading = [
+            n
+            for n, g in enumerate(self.groups)
+            for s in g.stages
+            if any(r.value is base for r in self.plan.access(s).reads)
+        ]
         return max([self.group_of.get(base, 0), *(n + 1 for n in reading)])
 
     def _alone(self, stage: Stage) -> Group:
@@ -158,7 +171,12 @@ class Scheduler:
 
     def _join(self, group: Group, stage: Stage, access: Access) -> bool:
         """Lets `stage` join `group` if that is legal and pays."""
-        if group.external is not None or stage.empty or any(s.empty for s in group.stages) or group.unrolled != (self.unroll and is_unrolled(stage)):
+        if (
+            group.external is not None
+            or stage.empty
+            or any(s.empty for s in group.stages)
+            or group.unrolled != (self.unroll and is_unrolled(stage))
+        ):
             return False
         if group.unrolled:
             group.stages.append(stage)
@@ -198,8 +216,8 @@ class Scheduler:
 
 
 UNRELATED_COST = 20_000
-"""Stages of one shape that read nothing in common share a loop up to this cost, for the sake of a shorter kernel; but those of one form
-are better as one kernel that is called several times."""
+"""Stages of one shape that read nothing in common share a loop up to this cost, for the sake of a shorter kernel; but
+those of one form are better as one kernel that is called several times."""
 
 
 def worth_sharing(plan: StagePlan, group: Group, stage: Stage) -> bool:
@@ -209,7 +227,11 @@ def worth_sharing(plan: StagePlan, group: Group, stage: Stage) -> bool:
     if mine & theirs:
         return True
     alike = [s for s in group.stages if s.sizes == stage.sizes and s.kept == stage.kept]
-    return plan.cost(stage) <= UNRELATED_COST and bool(alike) and all(form_of(plan, s) != form_of(plan, stage) for s in alike)
+    return (
+        plan.cost(stage) <= UNRELATED_COST
+        and bool(alike)
+        and all(form_of(plan, s) != form_of(plan, stage) for s in alike)
+    )
 
 
 def form_of(plan: StagePlan, stage: Stage) -> tuple[object, ...]:
@@ -218,7 +240,8 @@ def form_of(plan: StagePlan, stage: Stage) -> tuple[object, ...]:
 
 
 SMALL_COST = 200_000
-"""Additions' worth of work up to which stages are put into one serial kernel, and a loop body into one kernel with its loop."""
+"""Additions' worth of work up to which stages are put into one serial kernel, and a loop body into one kernel with its
+loop."""
 
 SMALL_STAGES = 64
 """More stages than this are not put into one kernel: its compilation would take too long."""
@@ -235,8 +258,8 @@ ENOUGH_ROWS = 16
 
 
 def best_rows(plan: StagePlan, group: Group) -> tuple[int, list[Rows]]:
-    """The number of rows to use, 0 for none: single elements when all positions move evenly with them, else what leaves contiguous axes
-    to inner loops, gives enough rows, finishes folds in a row, and then the most rows."""
+    """The number of rows to use, 0 for none: single elements when all positions move evenly with them, else what
+    leaves contiguous axes to inner loops, gives enough rows, finishes folds in a row, and then the most rows."""
     for count in sorted(group.choices, reverse=True):
         ways = group.choices[count]
         if all(_flat(plan, s, w, count) for s, w in zip(group.stages, ways, strict=True)):
@@ -250,7 +273,9 @@ def _merit(plan: StagePlan, group: Group, count: int) -> tuple[int, bool, int, i
     """What makes a number of rows good, most important first."""
     ways = list(zip(group.stages, group.choices[count], strict=True))
     contiguous = sum(s.points == count or plan.inner_axis(s) not in w.axes for s, w in ways)
-    finished = sum(s.kind is not Kind.FOLD or s.is_product or not w.column and set(s.kept) <= set(w.axes) for s, w in ways)
+    finished = sum(
+        s.kind is not Kind.FOLD or s.is_product or not w.column and set(s.kept) <= set(w.axes) for s, w in ways
+    )
     return contiguous, count >= ENOUGH_ROWS, finished, count
 
 
@@ -270,6 +295,6 @@ def unflattened(stage: Stage, rows: Rows, row: Index) -> list[Index]:
     indices: list[Index] = list(stage.axes)
     rest = row
     for k, d in enumerate(rows.axes):
-        stride = prod(stage.sizes[e] for e in rows.axes[k + 1:])
+        stride = prod(stage.sizes[e] for e in rows.axes[k + 1 :])
         indices[d], rest = rest // stride, rest % stride
     return indices

@@ -1,7 +1,9 @@
 """Stages: the values of a graph that get a loop nest, and the space that each nest walks through.
 
-Everything else is inlined into the stages that read it. Fusion groups stages into kernels, lowering turns them into loops.
+Everything else is inlined into the stages that read it. Fusion groups stages into kernels, lowering turns them into
+loops.
 """
+
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Mapping, Sequence
@@ -18,7 +20,14 @@ from .op import Trait
 from .points import Walker
 from .types import Axes
 
-REDUCTIONS = {"sum": "add", "prod": "mul", "amax": "maximum", "amin": "minimum", "any": "logical_or", "all": "logical_and"}
+REDUCTIONS = {
+    "sum": "add",
+    "prod": "mul",
+    "amax": "maximum",
+    "amin": "minimum",
+    "any": "logical_or",
+    "all": "logical_and",
+}
 """Reduction op -> the word that joins two elements."""
 
 CUMULATIVE = {"cumsum": "add", "cumprod": "mul", "cummax": "maximum", "cummin": "minimum"}
@@ -81,7 +90,9 @@ class Stage:
     @property
     def empty(self) -> bool:
         """Whether there is nothing to compute."""
-        return all(v.type.size == 0 for v in self.outputs) or (self.kind in (Kind.UPDATE, Kind.SCATTER) and self.points == 0)
+        return all(v.type.size == 0 for v in self.outputs) or (
+            self.kind in (Kind.UPDATE, Kind.SCATTER) and self.points == 0
+        )
 
     @property
     def join(self) -> str:
@@ -95,7 +106,11 @@ class Stage:
 
     def output_position(self, indices: Sequence[IndexLike]) -> Index:
         """Where the element computed at `indices` of the space stands in the output; with all axes kept for LINE."""
-        kept = self.kept if self.kind is not Kind.LINE or self.node.outputs[0].type.rank == len(self.kept) else range(len(self.sizes))
+        kept = (
+            self.kept
+            if self.kind is not Kind.LINE or self.node.outputs[0].type.rank == len(self.kept)
+            else range(len(self.sizes))
+        )
         return flatten([indices[d] for d in kept], [self.sizes[d] for d in kept])
 
     def operands(self, indices: Sequence[IndexLike]) -> list[tuple[Value, list[Index]]]:
@@ -130,22 +145,30 @@ class Stage:
         """The work of one point beyond its operands."""
         match self.kind:
             case Kind.LINE:
-                return DEAR * max(1, self.sizes[self.folded[0]].bit_length()) if self.node.op.name == "sort" else 4 * CHEAP
+                return (
+                    DEAR * max(1, self.sizes[self.folded[0]].bit_length()) if self.node.op.name == "sort" else 4 * CHEAP
+                )
             case Kind.SCATTER:
                 return 4 * CHEAP
         return CHEAP
 
 
 def product_axes(node: Node) -> tuple[list[int], list[int]]:
-    """For a dot_general: the axes of its space (batch, free left, free right, contracted) that the axes of each operand are."""
+    """For a dot_general: the axes of its space (batch, free left, free right, contracted) that the axes of each
+    operand are."""
     x, y = node.inputs
-    batch, rhs_batch, contract, rhs_contract = (node.attrs[k] for k in ("lhs_batch", "rhs_batch", "lhs_contract", "rhs_contract"))
+    batch, rhs_batch, contract, rhs_contract = (
+        node.attrs[k] for k in ("lhs_batch", "rhs_batch", "lhs_contract", "rhs_contract")
+    )
     left = [d for d in range(x.type.rank) if d not in batch and d not in contract]
     right = [d for d in range(y.type.rank) if d not in rhs_batch and d not in rhs_contract]
     kept = len(batch) + len(left) + len(right)
     of_left = {d: k for k, d in enumerate((*batch, *left))} | {d: kept + k for k, d in enumerate(contract)}
-    of_right = ({d: k for k, d in enumerate(rhs_batch)} | {d: len(batch) + len(left) + k for k, d in enumerate(right)}
-                | {d: kept + k for k, d in enumerate(rhs_contract)})
+    of_right = (
+        {d: k for k, d in enumerate(rhs_batch)}
+        | {d: len(batch) + len(left) + k for k, d in enumerate(right)}
+        | {d: kept + k for k, d in enumerate(rhs_contract)}
+    )
     return [of_left[d] for d in range(x.type.rank)], [of_right[d] for d in range(y.type.rank)]
 
 
@@ -172,7 +195,9 @@ def _reduction_stage(node: Node) -> Stage:
 
 def _product_stage(node: Node) -> Stage:
     left, right = product_axes(node)
-    by_axis = dict(zip(left, node.inputs[0].type.sizes, strict=True)) | dict(zip(right, node.inputs[1].type.sizes, strict=True))
+    by_axis = dict(zip(left, node.inputs[0].type.sizes, strict=True)) | dict(
+        zip(right, node.inputs[1].type.sizes, strict=True)
+    )
     sizes = tuple(by_axis[d] for d in range(len(by_axis)))
     kept = len(sizes) - len(node.attrs["lhs_contract"])
     return Stage(Kind.FOLD, node, sizes, tuple(range(kept)), tuple(range(kept, len(sizes))))
@@ -194,9 +219,16 @@ def _scatter_stage(node: Node) -> Stage:
 
 
 _MAKERS: Mapping[str, Callable[[Node], Stage]] = {
-    **dict.fromkeys(REDUCTIONS, _reduction_stage), **dict.fromkeys(CUMULATIVE, _line_stage), "dot_general": _product_stage,
-    "argmax": _line_stage, "argmin": _line_stage, "sort": _line_stage, "scatter": _scatter_stage, "slice_update": _update_stage,
-    "as_strided_update": _update_stage, "dynamic_update": _update_stage,
+    **dict.fromkeys(REDUCTIONS, _reduction_stage),
+    **dict.fromkeys(CUMULATIVE, _line_stage),
+    "dot_general": _product_stage,
+    "argmax": _line_stage,
+    "argmin": _line_stage,
+    "sort": _line_stage,
+    "scatter": _scatter_stage,
+    "slice_update": _update_stage,
+    "as_strided_update": _update_stage,
+    "dynamic_update": _update_stage,
 }
 
 
@@ -205,7 +237,7 @@ def is_update(node: Node) -> bool:
     return node.op.has(Trait.UPDATE)
 
 
-# Which values get a stage ------------------------------------------------------------------------------------------------------
+# Which values get a stage -------------------------------------------------------------------------------------------
 
 REPEATED_COST = 3 * CHEAP
 """An element that costs at most this is computed again by each stage that reads it, rather than stored."""
@@ -228,9 +260,13 @@ class StagePlan:
         producers: value -> its node.
     """
 
-    def __init__(self, graph: Graph, external: Callable[[Node], bool] = lambda node: False,
-                 bare: Callable[[Node, Container[Stage | Node]], bool] = lambda node, readers: False,
-                 pinned: Container[Value] = ()) -> None:
+    def __init__(
+        self,
+        graph: Graph,
+        external: Callable[[Node], bool] = lambda node: False,
+        bare: Callable[[Node, Container[Stage | Node]], bool] = lambda node, readers: False,
+        pinned: Container[Value] = (),
+    ) -> None:
         self.graph = graph
         self.producers = {v: n for n in graph.nodes for v in n.outputs}
         self.stored: set[Value] = set(graph.params)
@@ -270,7 +306,9 @@ class StagePlan:
             expressions = self.access(stage).expressions()
             wide = [d for d, n in enumerate(stage.sizes) if n > 1]
             if stage.is_product:  # its result is best computed in vectors, if only an operand can be read so
-                runs = [d for d in stage.kept if d in wide and any(step_of(e, stage.axes[d]) == 1 for e, _ in expressions)]
+                runs = [
+                    d for d in stage.kept if d in wide and any(step_of(e, stage.axes[d]) == 1 for e, _ in expressions)
+                ]
                 wide = runs or wide
             self._inner_axes[stage] = contiguous_axis(expressions, stage.axes, wide)
         return self._inner_axes[stage]
@@ -305,7 +343,8 @@ class StagePlan:
         self.units = _updates_last(units[::-1], readers)
 
     def _closure_costs(self) -> dict[Value, int]:
-        """For each value without a stage of its own, the work of one element from stored values; 0 where it is only looked up."""
+        """For each value without a stage of its own, the work of one element from stored values; 0 where it is only
+        looked up."""
         costs: dict[Value, int] = {}
         for node in self.graph.nodes:
             own = 0
@@ -317,7 +356,9 @@ class StagePlan:
     def _inline(self, node: Node, readers: Container[Stage | Node], cost: int) -> bool:
         """Whether the elements of `node` are computed where they are read."""
         assert isinstance(readers, dict)
-        if node.output in self._pinned or any(not isinstance(r, Stage) or self._overwrites(r, node.output) for r in readers):
+        if node.output in self._pinned or any(
+            not isinstance(r, Stage) or self._overwrites(r, node.output) for r in readers
+        ):
             return False
         if cost == 0 or walk_cost(node) == 0:
             return True
@@ -348,7 +389,8 @@ class StagePlan:
 
 
 def _updates_last(units: list[Stage | Node], readers: Mapping[Value, Container[Stage | Node]]) -> list[Stage | Node]:
-    """The units with updates that nobody reads moved to the end, where they can overwrite what others have read by then."""
+    """The units with updates that nobody reads moved to the end, where they can overwrite what others have read by
+    then."""
     late = [u for u in units if isinstance(u, Stage) and u.node.op.has(Trait.UPDATE) and not readers.get(u.value)]
     return [u for u in units if u not in late] + late
 

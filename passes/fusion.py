@@ -1,17 +1,20 @@
-"""Fusion: cuts a graph into `fusion` nodes, each of which becomes one kernel, products for BLAS, views that those read, and control nodes.
+"""Fusion: cuts a graph into `fusion` nodes, each of which becomes one kernel, products for BLAS, views that those
+read, and control nodes.
 
-Stages (`ir/stages.py`) that share a loop over rows make a kernel when that is legal (`ir/schedule.py`) and pays; what is small is put into
-one serial kernel, a small loop with all its iterations. The graph stays a graph: each fusion node has its ops in a region.
+Stages (`ir/stages.py`) that share a loop over rows make a kernel when that is legal (`ir/schedule.py`) and pays; what
+is small is put into one serial kernel, a small loop with all its iterations. The graph stays a graph: each fusion node
+has its ops in a region.
 """
+
 from __future__ import annotations
 
 from collections.abc import Container, Sequence
 from dataclasses import dataclass, field
 
+from ..ir import schedule
 from ..ir.graph import Graph, Node, Value
 from ..ir.op import Trait
 from ..ir.ops import OPS
-from ..ir import schedule
 from ..ir.schedule import Group, Scheduler, form_of, is_small, worth_sharing
 from ..ir.stages import Kind, Stage, StagePlan, has_own_stage
 from .fusion_products import arranged, is_library_product, reads_in_place
@@ -81,7 +84,8 @@ class _Fuser:
                 number = len(kernels) - 1
             kernels[number].stages += group.stages
             kernels[number].cost += cost
-            self.kernel_of.update({v: number for u in (group.stages or [group.external]) for v in u.outputs})  # type: ignore[union-attr]
+            for unit in group.units:
+                self.kernel_of.update(dict.fromkeys(unit.outputs, number))
         return kernels
 
     def _find(self, kernels: Sequence[_Kernel], group: Group, cost: int) -> int | None:
@@ -91,7 +95,11 @@ class _Fuser:
         overwritten = {s.node.inputs[0] for s in group.stages if is_update(s)}
         for number in range(first, len(kernels)):
             kernel = kernels[number]
-            fits = kernel.open and kernel.cost + cost <= schedule.SMALL_COST and len(kernel.stages) + len(group.stages) <= schedule.SMALL_STAGES
+            fits = (
+                kernel.open
+                and kernel.cost + cost <= schedule.SMALL_COST
+                and len(kernel.stages) + len(group.stages) <= schedule.SMALL_STAGES
+            )
             if fits and not any(r.value in overwritten for s in kernel.stages for r in self.plan.access(s).reads):
                 return number
         return None
@@ -111,7 +119,9 @@ class _Fuser:
         body = []
         for member in members:
             made = tuple(Value(v.type, v.hint) for v in member.outputs)
-            body.append(Node(member.op, tuple(copies[v] for v in member.inputs), member.attrs, made, member.loc, member.regions))
+            body.append(
+                Node(member.op, tuple(copies[v] for v in member.inputs), member.attrs, made, member.loc, member.regions)
+            )
             copies.update(zip(member.outputs, made, strict=True))
         name = "_".join(dict.fromkeys(s.node.op.name for s in stages[:3]))
         region = Graph(name, tuple(copies[p] for p in params), tuple(body), tuple(copies[v] for v in outputs))
@@ -119,7 +129,8 @@ class _Fuser:
 
     def _members(self, stages: Sequence[Stage]) -> tuple[list[Node], list[Value]]:
         """The nodes of a kernel, in order, and the values it reads."""
-        members, params = {s.node for s in stages}, {}
+        members = {s.node for s in stages}
+        params: dict[Value, None] = {}
         pending = [s.node for s in stages]
         while pending:
             for x in pending.pop().inputs:
@@ -164,7 +175,7 @@ def is_update(stage: Stage) -> bool:
     return stage.kind in (Kind.UPDATE, Kind.SCATTER)
 
 
-# Small loops -------------------------------------------------------------------------------------------------------------------
+# Small loops --------------------------------------------------------------------------------------------------------
 
 
 def is_small_loop(node: Node) -> bool:

@@ -1,8 +1,10 @@
-"""Products for BLAS: which ones they are, whether it can read their operands where they stand, and operands rearranged when it cannot.
+"""Products for BLAS: which ones they are, whether it can read their operands where they stand, and operands rearranged
+when it cannot.
 
-A rearranged operand is a `permute` node in front of the product: fusion lets the kernel that computes the operand write it in that order,
-so that no copy is needed.
+A rearranged operand is a `permute` node in front of the product: fusion lets the kernel that computes the operand
+write it in that order, so that no copy is needed.
 """
+
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
@@ -30,7 +32,8 @@ def is_library_product(node: Node) -> bool:
 
 
 def arranged(graph: Graph) -> Graph:
-    """The graph with every operand of a library product that BLAS could not read where it stands put in order by a `permute`."""
+    """The graph with every operand of a library product that BLAS could not read where it stands put in order by a
+    `permute`."""
     producers = {v: n for n in graph.nodes for v in n.outputs}
     builder = Rebuilder(graph)
     permuted: dict[tuple[Value, tuple[int, ...]], Value] = {}
@@ -48,7 +51,9 @@ def arranged(graph: Graph) -> Graph:
                 if key not in permuted:
                     permuted[key] = builder.add_node(OPS.permute, (new,), {"dims": order}, loc=node.loc).output
                 new = permuted[key]
-                attrs |= {name: tuple(order.index(d) for d in attrs[name]) for name in (f"{side}_batch", f"{side}_contract")}
+                attrs |= {
+                    name: tuple(order.index(d) for d in attrs[name]) for name in (f"{side}_batch", f"{side}_contract")
+                }
             operands.append(new)
         if all(a is b for a, b in zip(operands, node.inputs, strict=True)):
             builder.copy(node)
@@ -58,7 +63,8 @@ def arranged(graph: Graph) -> Graph:
 
 
 def _order(operand: Value, attrs: Mapping[str, Any], side: str) -> tuple[int, ...] | None:
-    """An order of the axes that BLAS can read: batch axes first, the others as they are if that will do; None when nothing changes."""
+    """An order of the axes that BLAS can read: batch axes first, the others as they are if that will do; None when
+    nothing changes."""
     batch, free, contracted = _groups(operand, attrs, side)
     rest = sorted((*free, *contracted))
     order = (*batch, *rest)
@@ -75,12 +81,16 @@ def _groups(operand: Value, attrs: Mapping[str, Any], side: str) -> tuple[Sequen
 
 def reads_in_place(product: Node, operand: Value, producers: Mapping[Value, Node]) -> bool:
     """Whether BLAS can read `operand`, a view, where it stands."""
-    return all(is_readable(x, _groups(x, product.attrs, side), producers)
-               for x, side in zip(product.inputs, SIDES, strict=True) if x is operand)
+    return all(
+        is_readable(x, _groups(x, product.attrs, side), producers)
+        for x, side in zip(product.inputs, SIDES, strict=True)
+        if x is operand
+    )
 
 
 def is_readable(operand: Value, groups: Sequence[Sequence[int]], producers: Mapping[Value, Node]) -> bool:
-    """Whether each group of axes of a (view of a) value can be walked with one stride, and the free or the contracted ones without gaps."""
+    """Whether each group of axes of a (view of a) value can be walked with one stride, and the free or the contracted
+    ones without gaps."""
     axes = variables(operand.type.sizes)
     value: Value = operand
     indices: Sequence[IndexLike] = axes

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from weft.backends.lower import lower
 from weft.backends.numba_source import machine_source, python_source
 from weft.ir import OPS, interpret, parse, same_graph, verify
@@ -46,7 +47,9 @@ def views_and_pieces():
     b = Builder()
     x = b.param(of(6, 4), "x")
     y = b.flip(b.permute(x, dims=(1, 0)), dims=(0,))
-    z = b.concatenate(y, b.pad(b.slice(y, starts=(0, 1), stops=(4, 5), steps=(1, 2)), low=(0, 2), high=(0, 2), value=0.0), dim=0)
+    z = b.concatenate(
+        y, b.pad(b.slice(y, starts=(0, 1), stops=(4, 5), steps=(1, 2)), low=(0, 2), high=(0, 2), value=0.0), dim=0
+    )
     return b.finish([b.exp(b.reshape(z, shape=(16, 3)))])
 
 
@@ -137,7 +140,9 @@ def test_an_update_changes_its_base_in_place_and_writes_only_what_changes():
 def test_an_update_from_its_own_base_goes_through_memory():
     b = Builder()
     x = b.param(of(10), "x")
-    graph = fused(b.finish([b.slice_update(x, b.slice(x, starts=(0,), stops=(9,), steps=(1,)), starts=(1,), steps=(1,))]))
+    graph = fused(
+        b.finish([b.slice_update(x, b.slice(x, starts=(0,), stops=(9,), steps=(1,)), starts=(1,), steps=(1,))])
+    )
     assert ops_of(graph) == ["slice", "fusion"]
 
 

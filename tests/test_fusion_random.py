@@ -1,6 +1,7 @@
 """Random programs of views, pieces, folds, products, updates and lookups: fused and lowered, they mean what they meant.
 
-Thresholds are moved so that small programs take the ways of large ones: chunks, partial results, library products, many kernels.
+Thresholds are moved so that small programs take the ways of large ones: chunks, partial results, library products,
+many kernels.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import random
 
 import numpy as np
 import pytest
+
 from weft.backends import lower_bodies
 from weft.backends.lower import lower
 from weft.backends.native.plain import run_kernel
@@ -22,8 +24,13 @@ from weft.passes.fusion import fuse
 
 SIZES = (1, 2, 3, 4, 5, 8, 16, 17, 20)
 LARGEST = 5000
-SETTINGS = {"usual": (200_000, 100_000, 200_000, 1 << 15), "chunks": (0, 40, 200_000, 1 << 15), "small chunks": (0, 3, 300, 1 << 15),
-            "many kernels": (0, 200, 0, 64), "products apart": (200_000, 100_000, 200_000, 64)}  # fmt: skip
+SETTINGS = {
+    "usual": (200_000, 100_000, 200_000, 1 << 15),
+    "chunks": (0, 40, 200_000, 1 << 15),
+    "small chunks": (0, 3, 300, 1 << 15),
+    "many kernels": (0, 200, 0, 64),
+    "products apart": (200_000, 100_000, 200_000, 64),
+}
 """SERIAL_COST, CHUNK_COST, SMALL_COST, LIBRARY_WORK."""
 
 
@@ -51,7 +58,9 @@ class Program:
     def step(self):
         """One more value, if the chosen kind of step fits the chosen operand."""
         x = self.random.choice(self.values[-4:] if self.random.random() < 0.6 else self.values)
-        kind = self.random.choice(("unary", "binary", "binary", "view", "view", "pieces", "fold", "product", "update", "lookup", "line"))
+        kind = self.random.choice(
+            ("unary", "binary", "binary", "view", "view", "pieces", "fold", "product", "update", "lookup", "line")
+        )
         value = getattr(self, kind)(x) if kind in ("unary", "binary") or x.type.rank else None
         if value is not None and value.type.size <= LARGEST:
             self.values.append(value)
@@ -77,7 +86,9 @@ class Program:
             case "slice":
                 starts = [self.random.randrange(n) for n in x.shape]
                 stops = [self.random.randint(a + 1, n) for a, n in zip(starts, x.shape, strict=True)]
-                return self.b.slice(x, starts=tuple(starts), stops=tuple(stops), steps=tuple(pick((1, 1, 2)) for _ in starts))
+                return self.b.slice(
+                    x, starts=tuple(starts), stops=tuple(stops), steps=tuple(pick((1, 1, 2)) for _ in starts)
+                )
         return self.b.flip(x, dims=(self.random.randrange(rank),))
 
     def pieces(self, x):
@@ -91,7 +102,9 @@ class Program:
         folded = getattr(self.b, self.random.choice(("sum", "amax", "sum")))(x, dims=dims)
         if self.random.random() < 0.4:
             return folded
-        return self.b.expand(self.b.view_as(folded, tuple(1 if d in dims else n for d, n in enumerate(x.shape))), x.shape)
+        return self.b.expand(
+            self.b.view_as(folded, tuple(1 if d in dims else n for d, n in enumerate(x.shape))), x.shape
+        )
 
     def product(self, x):
         y = self.random.choice([v for v in self.values if v.type.rank])
@@ -99,7 +112,9 @@ class Program:
         if not pairs:
             return None
         i, j = self.random.choice(pairs)
-        return self.b.scale(self.b.dot_general(x, y, lhs_batch=(), rhs_batch=(), lhs_contract=(i,), rhs_contract=(j,)), 0.1)
+        return self.b.scale(
+            self.b.dot_general(x, y, lhs_batch=(), rhs_batch=(), lhs_contract=(i,), rhs_contract=(j,)), 0.1
+        )
 
     def update(self, x):
         starts = [self.random.randrange(n) for n in x.shape]
@@ -117,7 +132,9 @@ class Program:
         found = self.b.gather(x, index, dims=(dim,))
         if self.random.random() < 0.5:
             return found
-        return self.b.scatter(x, self.b.tanh(found), index, dims=(dim,), mode=self.random.choice(("set", "add", "amax")))
+        return self.b.scatter(
+            x, self.b.tanh(found), index, dims=(dim,), mode=self.random.choice(("set", "add", "amax"))
+        )
 
     def line(self, x):
         dim = self.random.randrange(x.type.rank)
@@ -129,7 +146,7 @@ class Program:
         return self.b.cast(self.b.argmax(x, dim=dim), float64)
 
     def graph(self):
-        computed = self.values[len(self.arrays):] or self.values
+        computed = self.values[len(self.arrays) :] or self.values
         chosen = self.random.sample(computed, min(len(computed), self.random.randint(1, 4)))
         return self.b.finish(list(dict.fromkeys([*chosen, computed[-1]])))
 
@@ -158,7 +175,9 @@ def check(graph, arrays, in_place):
     expected = interpret(graph, arrays)
     fused = fuse(graph)
     verify(fused)
-    results = run_fused(fused, lower(fused), arrays, lambda k, *rest: run_kernel(python_source(k, False), *rest), in_place)
+    results = run_fused(
+        fused, lower(fused), arrays, lambda k, *rest: run_kernel(python_source(k, False), *rest), in_place
+    )
     for result, right in zip(results, expected, strict=True):
         np.testing.assert_allclose(result, right, rtol=1e-8, atol=1e-8)
 

@@ -1,4 +1,5 @@
-"""Kernels of whole programs: as plain Python and as machine code against the interpreter, and some of their sources as golden text.
+"""Kernels of whole programs: as plain Python and as machine code against the interpreter, and some of their sources as
+golden text.
 
 Set WEFT_UPDATE_GOLDEN=1 to write the golden files anew.
 """
@@ -86,7 +87,12 @@ def network(rows, inputs, hidden):
     slope = b.scale(error, 2 / rows)
     dr = dot(b, slope, w2, 1, 1)
     dz = b.select(b.gt(z, b.full_like(z, 0)), dr, b.full_like(dr, 0))
-    slopes = dot(b, x, dz, 0, 0), b.view_as(b.sum(dz, dims=(0,)), (1, hidden)), dot(b, r, slope, 0, 0), b.view_as(b.sum(slope, dims=(0,)), (1, 1))
+    slopes = (
+        dot(b, x, dz, 0, 0),
+        b.view_as(b.sum(dz, dims=(0,)), (1, hidden)),
+        dot(b, r, slope, 0, 0),
+        b.view_as(b.sum(slope, dims=(0,)), (1, 1)),
+    )
     b.loc = Location("network.py", 4)
     return b.finish([loss, *(b.sub(p, b.scale(g, 0.01)) for p, g in zip((w1, b1, w2, b2), slopes, strict=True))])
 
@@ -127,7 +133,10 @@ def pieces():
     """Pads, joins, flips and transposes in one expression."""
     b = Builder("pieces")
     x, y = b.param(of(6, 5), "x"), b.param(of(5, 6), "y")
-    padded = b.add(b.pad(b.slice(x, starts=(1, 0), stops=(6, 5), steps=(1, 1)), low=(0, 0), high=(1, 0), value=0.5), b.permute(y, dims=(1, 0)))
+    padded = b.add(
+        b.pad(b.slice(x, starts=(1, 0), stops=(6, 5), steps=(1, 1)), low=(0, 0), high=(1, 0), value=0.5),
+        b.permute(y, dims=(1, 0)),
+    )
     joined = b.concatenate(b.exp(padded), b.flip(x, dims=(0,)), padded, dim=1)
     return b.finish([joined, b.sum(joined, dims=(0,)), b.reshape(b.permute(joined, dims=(1, 0)), shape=(9, 10))])
 
@@ -162,7 +171,9 @@ def loop(name, body_of, carried, invariants=()):
     b = Builder(name)
     operands = [b.param(t) for t in (*carried, *invariants)]
     steps = b.param(of(dtype=int64), "steps")
-    outputs = b.control(OPS.loop, (b.index_scalar(0), steps, *operands), {"carried": len(carried)}, (r.finish([*following, *lasts]),))
+    outputs = b.control(
+        OPS.loop, (b.index_scalar(0), steps, *operands), {"carried": len(carried)}, (r.finish([*following, *lasts]),)
+    )
     return b.finish(outputs)
 
 
@@ -185,6 +196,7 @@ def fibonacci():
 
 def swapped():
     """Arrays that change places, and one that becomes another's transpose."""
+
     def body(b, i, state, rest):
         return [state[1], b.add(state[0], b.permute(state[1], dims=(1, 0))), state[3], state[2]], []
 
@@ -193,6 +205,7 @@ def swapped():
 
 def training():
     """The network's steps, with the losses written down."""
+
     def body(b, i, state, rest):
         *weights, losses = state
         loss, *weights = inline(b, network(20, 3, 32), [*rest, *weights])
@@ -221,6 +234,7 @@ def heat():
 
 def sampling():
     """Random bits whose stream is carried, and scatter into a carried array."""
+
     def body(b, i, state, rest):
         stream, total = state
         bits = b.random_bits(stream, shape=(20,), dtype=uint32)
@@ -233,13 +247,28 @@ def sampling():
 
 
 STRAIGHT = {
-    "softmax": softmax(8, 40), "softmax of short rows": softmax(9, 7), "softmax in chunks": softmax(600, 64), "layer norm": layer_norm(8, 33),
-    "layer norm in chunks": layer_norm(400, 48), "cross entropy": cross_entropy(10, 12), "cross entropy in chunks": cross_entropy(2000, 10),
-    "network": network(30, 3, 32), "columns": columns(20, 17), "columns in chunks": columns(3000, 33), "pointwise": pointwise(100),
-    "pointwise in chunks": pointwise(50_001), "embedding": embedding(), "shifted update": shifted_update(), "pieces": pieces(),
-    "transposed": transposed(32, 50), "transposed, odd sizes": transposed(35, 21), "transposed in chunks": transposed(400, 300),
-    "bordered": bordered(100), "bordered in chunks": bordered(70_000), "channels": channels(),
-}  # fmt: skip
+    "softmax": softmax(8, 40),
+    "softmax of short rows": softmax(9, 7),
+    "softmax in chunks": softmax(600, 64),
+    "layer norm": layer_norm(8, 33),
+    "layer norm in chunks": layer_norm(400, 48),
+    "cross entropy": cross_entropy(10, 12),
+    "cross entropy in chunks": cross_entropy(2000, 10),
+    "network": network(30, 3, 32),
+    "columns": columns(20, 17),
+    "columns in chunks": columns(3000, 33),
+    "pointwise": pointwise(100),
+    "pointwise in chunks": pointwise(50_001),
+    "embedding": embedding(),
+    "shifted update": shifted_update(),
+    "pieces": pieces(),
+    "transposed": transposed(32, 50),
+    "transposed, odd sizes": transposed(35, 21),
+    "transposed in chunks": transposed(400, 300),
+    "bordered": bordered(100),
+    "bordered in chunks": bordered(70_000),
+    "channels": channels(),
+}
 LOOPS = [rosenbrock, fibonacci, swapped, training, power_iteration, heat, sampling]
 LARGE = 10_000
 
@@ -247,8 +276,10 @@ LARGE = 10_000
 def arrays_of(graph, seed=0):
     """Arguments: floats around 0, integers that are small indices."""
     rng = np.random.default_rng(seed)
-    return [rng.standard_normal(p.type.sizes).astype(p.dtype.numpy) if p.dtype is float32 else rng.integers(2, 5, p.type.sizes).astype(p.dtype.numpy)
-            for p in graph.params]  # fmt: skip
+    return [
+        (rng.standard_normal(t.sizes) if t.dtype is float32 else rng.integers(2, 5, t.sizes)).astype(t.dtype.numpy)
+        for t in (p.type for p in graph.params)
+    ]
 
 
 def run_plain(kernel, start, stop, arrays):
@@ -308,13 +339,20 @@ def test_chains_of_arithmetic_are_equal_to_the_bit():
     assert result.tobytes() == interpret(graph, arrays)[0].tobytes()
 
 
-@pytest.mark.parametrize("make", [lambda: softmax(8, 40), lambda: network(100, 3, 32), rosenbrock, heat, lambda: columns(3000, 33)],
-                         ids=["softmax", "network", "rosenbrock", "heat", "columns"])  # fmt: skip
-def test_golden(make, request):
-    graph = make()
-    kernels = [c.kernel for calls in lower(fuse(graph)).values() for c in calls]
+GOLDENS = {
+    "softmax": softmax(8, 40),
+    "network": network(100, 3, 32),
+    "rosenbrock": rosenbrock(),
+    "heat": heat(),
+    "columns": columns(3000, 33),
+}
+
+
+@pytest.mark.parametrize("name", GOLDENS)
+def test_golden(name):
+    kernels = [c.kernel for calls in lower(fuse(GOLDENS[name])).values() for c in calls]
     text = "\n".join(part for k in kernels for part in (str(k), python_source(k)))
-    path = GOLDEN / f"{request.node.callspec.id}.txt"
+    path = GOLDEN / f"{name}.txt"
     if os.environ.get("WEFT_UPDATE_GOLDEN"):
         path.write_text(text)
     assert path.exists(), f"no golden file {path.name}: run with WEFT_UPDATE_GOLDEN=1"

@@ -1,4 +1,5 @@
-"""Every op, lowered to kernels: as plain Python for every sample, as machine code for all elementwise ops of a dtype at once."""
+"""Every op, lowered to kernels: as plain Python for every sample, as machine code for all elementwise ops of a dtype
+at once."""
 
 from __future__ import annotations
 
@@ -54,20 +55,29 @@ def test_every_op_as_plain_python(op):
 
 
 def elementwise_graph(dtype, shape):
-    """Every elementwise op of one dtype, on operands that are views of the params: plain, transposed, reversed, broadcast."""
+    """Every elementwise op of one dtype, on operands that are views of the params: plain, transposed, reversed,
+    broadcast."""
     b = Builder("elementwise")
     b_param = functools.partial(b.param, TensorType(shape, dtype))
-    x, t, row = b_param(hint="x"), b.param(TensorType(shape[::-1], dtype), "t"), b.param(TensorType(shape[1:], dtype), "row")
+    x, t, row = (
+        b_param(hint="x"),
+        b.param(TensorType(shape[::-1], dtype), "t"),
+        b.param(TensorType(shape[1:], dtype), "row"),
+    )
     flag = b.param(TensorType(shape, bool_), "flag")
     views = [x, b.permute(t, dims=(1, 0)), b.expand(row, shape), b.flip(x, dims=(0, 1))]
     results = []
-    for k, op in enumerate(o for o in OPS if o.has(Trait.ELEMENTWISE) and o.name not in ("convert", "bitcast", "select")):
+    for k, op in enumerate(
+        o for o in OPS if o.has(Trait.ELEMENTWISE) and o.name not in ("convert", "bitcast", "select")
+    ):
         operands = [views[(k + i) % len(views)] for i in range(op.arity)]
         try:
             results.append(b.emit(op, operands, {}))
         except WeftError:
             continue  # not for this dtype
-    results += [b.convert(views[1], dtype=other) for other in DTYPES if not (dtype.kind == "float" and other.kind == "uint")]
+    results += [
+        b.convert(views[1], dtype=other) for other in DTYPES if not (dtype.kind == "float" and other.kind == "uint")
+    ]
     return b.finish([*results, b.select(flag, views[1], views[2])])
 
 
@@ -83,7 +93,8 @@ def test_elementwise_ops_as_machine_code(dtype):
 
 
 def whole_array_ops():
-    """Reductions along each set of axes, running folds, positions, sorting, gathers, updates, random numbers: one graph."""
+    """Reductions along each set of axes, running folds, positions, sorting, gathers, updates, random numbers: one
+    graph."""
     b = Builder("arrays")
     x, u = b.param(TensorType((5, 4, 33), float32), "x"), b.param(TensorType((3, 4, 33), float32), "u")
     i, j = (b.param(TensorType((3,), int64), name) for name in "ij")
@@ -94,10 +105,23 @@ def whole_array_ops():
         results += [getattr(b, name)(x, dim=dim) for dim in range(3)]
     for descending in (False, True):
         results += [*b.sort(x, dim=2, descending=descending), *b.sort(x, dim=0, descending=descending)]
-    results += [b.gather(x, i, dims=(0,)), b.gather(x, i, j, dims=(0, 2)), b.dynamic_slice(x, *map(b.index_scalar, (1, 2, 3)), sizes=(2, 1, 9))]
+    results += [
+        b.gather(x, i, dims=(0,)),
+        b.gather(x, i, j, dims=(0, 2)),
+        b.dynamic_slice(x, *map(b.index_scalar, (1, 2, 3)), sizes=(2, 1, 9)),
+    ]
     results += [b.scatter(x, u, i, dims=(0,), mode=mode) for mode in ("set", "add", "mul", "amin", "amax")]
-    results += [b.slice_update(x, u, starts=(1, 0, 0), steps=(1, 1, 1)), b.as_strided_update(x, b.slice(u, starts=(0, 0, 0), stops=(1, 1, 9), steps=(1, 1, 1)), strides=(9, 9, 2), offset=7)]
-    results += [b.dynamic_update(x, u, *map(b.index_scalar, (2, 0, 0))), b.pad(x, low=(0, 1, 2), high=(1, 0, 3), value=2.5), b.concatenate(x, u, dim=0)]
+    results += [
+        b.slice_update(x, u, starts=(1, 0, 0), steps=(1, 1, 1)),
+        b.as_strided_update(
+            x, b.slice(u, starts=(0, 0, 0), stops=(1, 1, 9), steps=(1, 1, 1)), strides=(9, 9, 2), offset=7
+        ),
+    ]
+    results += [
+        b.dynamic_update(x, u, *map(b.index_scalar, (2, 0, 0))),
+        b.pad(x, low=(0, 1, 2), high=(1, 0, 3), value=2.5),
+        b.concatenate(x, u, dim=0),
+    ]
     state = b.literal(values=(7, 1 << 40), shape=(2,), dtype=DTYPES[3])
     results += [b.random_bits(state, shape=(3, 5), dtype=dtype) for dtype in DTYPES[2:4]]
     return b.finish(results)
@@ -118,7 +142,11 @@ def products():
     """dot_general in many arrangements of axes, of floats and integers."""
     b, results = Builder("products"), []
     for dtype in (float32, int64):
-        x, y, z = b.param(TensorType((3, 5, 18), dtype)), b.param(TensorType((18, 3, 40), dtype)), b.param(TensorType((40, 18), dtype))
+        x, y, z = (
+            b.param(TensorType((3, 5, 18), dtype)),
+            b.param(TensorType((18, 3, 40), dtype)),
+            b.param(TensorType((40, 18), dtype)),
+        )
         dot = b.dot_general
         results += [
             dot(x, y, lhs_batch=(0,), rhs_batch=(1,), lhs_contract=(2,), rhs_contract=(0,)),
