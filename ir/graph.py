@@ -22,7 +22,8 @@ class Location:
     file: str
     line: int
     backward: bool = field(default=False, compare=False)
-    """Whether differentiation made the node, on behalf of that line. No part of the meaning: neither compared nor printed."""
+    """Whether differentiation made the node, on behalf of that line. No part of the meaning: neither compared nor
+    printed."""
 
     def __str__(self) -> str:
         return f"{self.file}:{self.line}"

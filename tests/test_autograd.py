@@ -23,7 +23,7 @@ def close(a, b, rtol=1e-12):
     np.testing.assert_allclose(a.detach().numpy() if isinstance(a, weft.Tensor) else a, b, rtol=rtol, atol=1e-12)
 
 
-# ---- the book's chapter 4, and the plain surface -------------------------------------------------------------------------
+# ---- the book's chapter 4, and the plain surface ---------------------------------------------------------------------
 
 
 def test_the_numbers_of_chapter_4():
@@ -37,7 +37,11 @@ def test_the_numbers_of_chapter_4():
     x7.backward()
     assert x1.grad.item() == pytest.approx(0.8, rel=1e-6) and x2.grad.item() == pytest.approx(0.8, rel=1e-6)
     assert [x.grad.item() for x in (x3, x4, x5, x6)] == pytest.approx([0.2, 0.2, 1, 1], rel=1e-6)
-    assert [str(x.grad_fn).split()[0].strip("<>") for x in (x3, x5, x7)] == ["PowBackward0", "MulBackward0", "SubBackward0"]
+    assert [str(x.grad_fn).split()[0].strip("<>") for x in (x3, x5, x7)] == [
+        "PowBackward0",
+        "MulBackward0",
+        "SubBackward0",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -219,7 +223,7 @@ def test_no_gradient_recorded(name):
         y.backward() if name == "backward" else weft.autograd.grad(y, weft.ones(2))
 
 
-# ---- modes, flags, hooks -------------------------------------------------------------------------------------------------
+# ---- modes, flags, hooks ---------------------------------------------------------------------------------------------
 
 
 def test_requires_grad_is_inherited_and_checked():
@@ -350,17 +354,24 @@ def test_requires_grad_can_be_switched_off_for_a_while():
     close(x.grad, [4, 6])
 
 
-# ---- versions --------------------------------------------------------------------------------------------------------------
+# ---- versions --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("overwrite", [lambda y: y.zero_(), lambda y: y[0:1].fill_(3), lambda y: y.detach().add_(1), lambda y: y.view(2, 1).mul_(2)])
+@pytest.mark.parametrize(
+    "overwrite",
+    [lambda y: y.zero_(), lambda y: y[0:1].fill_(3), lambda y: y.detach().add_(1), lambda y: y.view(2, 1).mul_(2)],
+)
 def test_overwritten_saved_value(overwrite):
     x = leaf(1.0, 2.0)
     y = x * 2
     z = (y * y).sum()
     with weft.no_grad():
         overwrite(y)
-    with pytest.raises(GradientError, match=r"modified by an inplace operation.*f64\[2\].*MulBackward0.*version 1; expected version 0.*test_autograd.py:\d+"):
+    with pytest.raises(
+        GradientError,
+        match=r"modified by an inplace operation.*f64\[2\].*MulBackward0.*"
+        r"version 1; expected version 0.*test_autograd.py:\d+",
+    ):
         z.backward()
 
 
@@ -401,11 +412,18 @@ def test_a_value_saved_after_the_write_is_fine():
     close(x.grad, [4, 6])
 
 
-# ---- writes under gradients ----------------------------------------------------------------------------------------------
+# ---- writes under gradients ------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    "write", [lambda x: x.add_(1), lambda x: x[0:1].zero_(), lambda x: x.view(1, 2).mul_(2), lambda x: x.__setitem__(0, 1.0), lambda x: x.t().add_(1)]
+    "write",
+    [
+        lambda x: x.add_(1),
+        lambda x: x[0:1].zero_(),
+        lambda x: x.view(1, 2).mul_(2),
+        lambda x: x.__setitem__(0, 1.0),
+        lambda x: x.t().add_(1),
+    ],
 )
 def test_a_leaf_that_requires_grad_cannot_be_written(write):
     x = leaf(1.0, 2.0)
@@ -433,7 +451,10 @@ def test_a_view_can_be_a_leaf():
 
 
 @pytest.mark.parametrize("tracked", [False, True])
-@pytest.mark.parametrize("make", [lambda x: x[:2].expand(3, 2), lambda x: x.as_strided((2, 2), (0, 1)), lambda x: x.as_strided((2, 3), (1, 1))])
+@pytest.mark.parametrize(
+    "make",
+    [lambda x: x[:2].expand(3, 2), lambda x: x.as_strided((2, 2), (0, 1)), lambda x: x.as_strided((2, 3), (1, 1))],
+)
 def test_a_write_through_overlapping_elements_is_refused(make, tracked):
     x = weft.zeros(4, requires_grad=tracked).clone()
     with pytest.raises(GradientError, match=r"single\s+memory location"):
@@ -604,8 +625,25 @@ def chained_functions(m, x):
     return (x * 1).mul_(2).add_(x).sin_().clamp_(0.1, 1.2).addcmul_(x, x, value=0.5).exp_()
 
 
-WRITES = [slices, chain, through_view, base_then_view, view_then_base, diagonal, strided, selected, narrowed, written_twice, masked, indexed,
-          into_fresh, swapped, overlapping_copy, of_a_view_of_a_leaf, chained_functions]
+WRITES = [
+    slices,
+    chain,
+    through_view,
+    base_then_view,
+    view_then_base,
+    diagonal,
+    strided,
+    selected,
+    narrowed,
+    written_twice,
+    masked,
+    indexed,
+    into_fresh,
+    swapped,
+    overlapping_copy,
+    of_a_view_of_a_leaf,
+    chained_functions,
+]
 X = np.array([[0.3, -1.2, 0.7], [1.1, 0.4, -0.6]])
 
 
@@ -642,7 +680,7 @@ def test_writes_agree_with_torch(program):
         np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-9)
 
 
-# ---- life times ----------------------------------------------------------------------------------------------------------
+# ---- life times ------------------------------------------------------------------------------------------------------
 
 
 def test_a_tape_dies_with_its_tensors_without_the_collector():

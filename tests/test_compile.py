@@ -1,4 +1,5 @@
-"""@weft.compile: a compiled function does what the function does, is traced again only when it must be, and never goes stale."""
+"""@weft.compile: a compiled function does what the function does, is traced again only when it must be, and never goes
+stale."""
 
 import collections
 import dataclasses
@@ -12,12 +13,14 @@ import types
 
 import numpy as np
 import pytest
+
 import weft
 from weft import GradientError, TraceError
 
 
 def same(a, b):
-    """Equal structures with equal tensors: values, dtype, whether a gradient flows; the layout where the second is contiguous or a view."""
+    """Equal structures with equal tensors: values, dtype, whether a gradient flows; the layout where the second is
+    contiguous or a view."""
     assert type(a) is type(b)
     if isinstance(a, weft.Tensor):
         assert (a.dtype, a.shape, a.requires_grad) == (b.dtype, b.shape, b.requires_grad)
@@ -37,7 +40,8 @@ def same(a, b):
 
 
 def agree(function, make, calls=2, traces=None):
-    """Calls the function `calls` times eager and compiled on arguments from `make`; results and arguments must agree after each."""
+    """Calls the function `calls` times eager and compiled on arguments from `make`; results and arguments must agree
+    after each."""
     compiled = weft.compile(function)
     eager_args, args = make(), make()
     for _ in range(calls):
@@ -63,7 +67,7 @@ def ramp(*shape, requires_grad=False):
     return (weft.arange(float(count)).reshape(*shape) / max(count, 1) + 0.5).clone().requires_grad_(requires_grad)
 
 
-# ---- what a call is specialised on ---------------------------------------------------------------------------------------
+# ---- what a call is specialised on -----------------------------------------------------------------------------------
 
 
 def test_numbers_are_inputs():
@@ -77,15 +81,60 @@ def test_numbers_are_inputs():
 
 def test_number_arithmetic_is_pythons():
     def f(x, a, n, m):
-        return [x * v for v in (a + n, a - n, n - a, a * n, n / m, n // m, n % m, -n // m, -n % m, a // 0.3, a % 0.3, a**n, n**2, -a, abs(-a), +n, 2 * n + 1,
-                                True + n, n**0.5, 2.0**n, round(a, 1), divmod(n, m)[1], n & 3, n | 8, n ^ 1, n << 2, n >> 1, ~n)]
+        return [
+            x * v
+            for v in (
+                a + n,
+                a - n,
+                n - a,
+                a * n,
+                n / m,
+                n // m,
+                n % m,
+                -n // m,
+                -n % m,
+                a // 0.3,
+                a % 0.3,
+                a**n,
+                n**2,
+                -a,
+                abs(-a),
+                +n,
+                2 * n + 1,
+                True + n,
+                n**0.5,
+                2.0**n,
+                round(a, 1),
+                divmod(n, m)[1],
+                n & 3,
+                n | 8,
+                n ^ 1,
+                n << 2,
+                n >> 1,
+                ~n,
+            )
+        ]
 
     agree(f, lambda: (weft.ones((), dtype=weft.float64), 0.75, 7, 3))
 
 
-@pytest.mark.parametrize("expression", [lambda n: 2**n, lambda n: n**n, lambda n: (n, 2.5)[n > 2], lambda n: int(n * 1.5), lambda n: f"{n}" == "3",
-                                        lambda n: math.sqrt(n), lambda n: max(n, 2), lambda n: [10, 20, 30, 40][n], lambda n: n.bit_length(),
-                                        lambda n: sum(range(n)), lambda n: {3: 5, 2: 7}[n], lambda n: n.real])
+@pytest.mark.parametrize(
+    "expression",
+    [
+        lambda n: 2**n,
+        lambda n: n**n,
+        lambda n: (n, 2.5)[n > 2],
+        lambda n: int(n * 1.5),
+        lambda n: f"{n}" == "3",
+        lambda n: math.sqrt(n),
+        lambda n: max(n, 2),
+        lambda n: [10, 20, 30, 40][n],
+        lambda n: n.bit_length(),
+        lambda n: sum(range(n)),
+        lambda n: {3: 5, 2: 7}[n],
+        lambda n: n.real,
+    ],
+)
 def test_a_number_that_python_looks_at_is_traced_again(expression):
     f = weft.compile(lambda x, n: x * expression(n))
     for n in (3, 2, 3):
@@ -108,7 +157,10 @@ def test_numpy_numbers_are_numbers():
 
 def test_values_of_other_kinds_are_compared():
     f = weft.compile(lambda x, flag, name: x + 1 if flag else x * 2 if name == "double" else x)
-    assert [f(weft.ones(()), flag, name).item() for flag, name in [(True, "a"), (False, "a"), (False, "double"), (None, "double")]] == [2, 1, 2, 2]
+    assert [
+        f(weft.ones(()), flag, name).item()
+        for flag, name in [(True, "a"), (False, "a"), (False, "double"), (None, "double")]
+    ] == [2, 1, 2, 2]
     assert f.traces == 4
 
 
@@ -141,7 +193,12 @@ def test_structures_of_arguments():
 
     compiled = weft.compile(f)
     x = ramp(3)
-    for args, kwargs in [(((x, x), {"a": x}), {}), (([x, 2], {"a": x}, x), {"scale": 2.0}), (((x, x), {"a": 3.0}), {"extra": x}), (((x, x), {"a": 3.0}), {"extra": x})]:
+    for args, kwargs in [
+        (((x, x), {"a": x}), {}),
+        (([x, 2], {"a": x}, x), {"scale": 2.0}),
+        (((x, x), {"a": 3.0}), {"extra": x}),
+        (((x, x), {"a": 3.0}), {"extra": x}),
+    ]:
         same(compiled(*args, **kwargs), f(*args, **kwargs))
     assert compiled.traces == 3
 
@@ -206,7 +263,11 @@ def test_a_changed_object_is_seen(kind, where):
     thing = make(2.0)
     global THING
     THING = thing
-    f = {"argument": lambda x, o: x * read(o), "global": lambda x, o: x * read(THING), "cell": lambda x, o: x * read(thing)}[where]
+    f = {
+        "argument": lambda x, o: x * read(o),
+        "global": lambda x, o: x * read(THING),
+        "cell": lambda x, o: x * read(thing),
+    }[where]
     f = weft.compile(f)
     passed = thing if where == "argument" else None
     assert f(weft.ones(()), passed).item() == 2
@@ -239,7 +300,7 @@ def test_a_dead_object_is_not_mistaken_for_a_new_one():
     assert found == list(range(20))
 
 
-# ---- captured state ------------------------------------------------------------------------------------------------------
+# ---- captured state --------------------------------------------------------------------------------------------------
 
 SCALE, MODE, FLAG = 2.0, "up", True
 WEIGHT = weft.ones(2)
@@ -453,8 +514,14 @@ def test_state_that_needs_another_trace():
     net, _, step = training()
     f = weft.compile(lambda x: net(x))
     x = ramp(3)
-    for change in (lambda: None, net.eval, net.train, lambda: setattr(net, "weight", weft.nn.Parameter(weft.ones(3))), lambda: net.weight.requires_grad_(False),
-                   lambda: setattr(net.weight, "data", weft.ones(1))):
+    for change in (
+        lambda: None,
+        net.eval,
+        net.train,
+        lambda: setattr(net, "weight", weft.nn.Parameter(weft.ones(3))),
+        lambda: net.weight.requires_grad_(False),
+        lambda: setattr(net.weight, "data", weft.ones(1)),
+    ):
         change()
         same(f(x), net(x))
     assert f.traces <= 5
@@ -565,7 +632,7 @@ def test_default_dtype_and_random_stream():
         weft.set_default_dtype(weft.float32)
 
 
-# ---- aliasing --------------------------------------------------------------------------------------------------------------
+# ---- aliasing --------------------------------------------------------------------------------------------------------
 
 
 def write_first(a, b):
@@ -575,8 +642,17 @@ def write_first(a, b):
 
 @pytest.mark.parametrize(
     "views",
-    [lambda s: (s, s), lambda s: (s, s.detach()), lambda s: (s[:4], s[2:6]), lambda s: (s[:4], s[4:]), lambda s: (s[0:8:2], s[1:8:2]), lambda s: (s[2:6], s[:4]),
-     lambda s: (s[:4].clone(), s[:4]), lambda s: (s.view(2, 4)[:, 1], s.view(2, 4)[1, :2]), lambda s: (s.view(2, 4).t()[:2], s.view(4, 2)[:2])],
+    [
+        lambda s: (s, s),
+        lambda s: (s, s.detach()),
+        lambda s: (s[:4], s[2:6]),
+        lambda s: (s[:4], s[4:]),
+        lambda s: (s[0:8:2], s[1:8:2]),
+        lambda s: (s[2:6], s[:4]),
+        lambda s: (s[:4].clone(), s[:4]),
+        lambda s: (s.view(2, 4)[:, 1], s.view(2, 4)[1, :2]),
+        lambda s: (s.view(2, 4).t()[:2], s.view(4, 2)[:2]),
+    ],
     ids=range(9),
 )
 def test_arguments_that_share_memory(views):
@@ -586,12 +662,28 @@ def test_arguments_that_share_memory(views):
 def test_aliasing_patterns_are_told_apart():
     f = weft.compile(write_first)
     s, e = ramp(8), ramp(8)
-    for views in (lambda s: (s[:4], s[4:]), lambda s: (s[:4], s[:4]), lambda s: (s[:4], s[1:5]), lambda s: (s[:4].clone(), s[4:]), lambda s: (s[:4], s[4:])):
+    for views in (
+        lambda s: (s[:4], s[4:]),
+        lambda s: (s[:4], s[:4]),
+        lambda s: (s[:4], s[1:5]),
+        lambda s: (s[:4].clone(), s[4:]),
+        lambda s: (s[:4], s[4:]),
+    ):
         same(f(*views(s)), write_first(*views(e)))
         same(s, e)
 
 
-@pytest.mark.parametrize("pick", [lambda w: w[0], lambda w: w[1], lambda w: w.view(-1)[1:4], lambda w: w, lambda w: w.clone()[0], lambda w: w.detach()[1]])
+@pytest.mark.parametrize(
+    "pick",
+    [
+        lambda w: w[0],
+        lambda w: w[1],
+        lambda w: w.view(-1)[1:4],
+        lambda w: w,
+        lambda w: w.clone()[0],
+        lambda w: w.detach()[1],
+    ],
+)
 def test_an_argument_that_shares_memory_with_captured_state(pick):
     weight, other = ramp(2, 3), ramp(2, 3)
 
@@ -632,7 +724,7 @@ def test_views_of_captured_memory_replaced():
         same(f(ramp(3)), (holder.a * ramp(3) + holder.b).sum())
 
 
-# ---- what comes back -------------------------------------------------------------------------------------------------------
+# ---- what comes back -------------------------------------------------------------------------------------------------
 
 
 Pair = collections.namedtuple("Pair", "left right")
@@ -691,7 +783,11 @@ def test_numbers_come_back_as_numbers():
 )
 @pytest.mark.parametrize("layout", ["dense", "transposed", "slice"])
 def test_results_that_alias_arguments(function, layout):
-    make = {"dense": lambda: (ramp(2, 3),), "transposed": lambda: (ramp(3, 2).t(),), "slice": lambda: (ramp(4, 6)[1:3, ::2],)}[layout]
+    make = {
+        "dense": lambda: (ramp(2, 3),),
+        "transposed": lambda: (ramp(3, 2).t(),),
+        "slice": lambda: (ramp(4, 6)[1:3, ::2],),
+    }[layout]
     try:
         function(*make())
     except weft.WeftError:
@@ -762,7 +858,7 @@ def test_one_of_several_aliases_comes_back():
         same(found[2], s[3:])
 
 
-# ---- mutation ------------------------------------------------------------------------------------------------------------
+# ---- mutation --------------------------------------------------------------------------------------------------------
 
 
 def mutate(x):
@@ -777,8 +873,14 @@ def mutate(x):
 
 @pytest.mark.parametrize(
     "make",
-    [lambda: ramp(2, 3), lambda: ramp(3, 2).t(), lambda: ramp(4, 6)[1:3, ::2], lambda: ramp(8)[1:7].view(2, 3), lambda: ramp(2, 3, 4)[:, :, 1],
-     lambda: ramp(8).as_strided((2, 3), (1, 2), 1)],
+    [
+        lambda: ramp(2, 3),
+        lambda: ramp(3, 2).t(),
+        lambda: ramp(4, 6)[1:3, ::2],
+        lambda: ramp(8)[1:7].view(2, 3),
+        lambda: ramp(2, 3, 4)[:, :, 1],
+        lambda: ramp(8).as_strided((2, 3), (1, 2), 1),
+    ],
     ids=range(6),
 )
 def test_mutated_arguments_of_any_layout(make):
@@ -833,7 +935,7 @@ def test_versions_move_once_for_each_call():
     y.backward()
 
 
-# ---- gradients across the border -----------------------------------------------------------------------------------------
+# ---- gradients across the border -------------------------------------------------------------------------------------
 
 
 def test_backward_outside():
@@ -1064,7 +1166,7 @@ def test_autograd_surface_inside(name):
         agree(f, lambda: (ramp(3, requires_grad=True),))
 
 
-# ---- kinds of functions ----------------------------------------------------------------------------------------------------
+# ---- kinds of functions ----------------------------------------------------------------------------------------------
 
 
 def test_compiled_inside_compiled(module_globals):
@@ -1112,7 +1214,11 @@ def test_metadata_is_kept():
     def documented(x: int, *, y: float = 0.5) -> str:
         """What it says."""
 
-    assert documented.__name__ == "documented" and documented.__doc__ == "What it says." and documented.__wrapped__ is documented._function
+    assert (
+        documented.__name__ == "documented"
+        and documented.__doc__ == "What it says."
+        and documented.__wrapped__ is documented._function
+    )
 
 
 def test_defaults():
@@ -1149,14 +1255,18 @@ def test_what_is_no_function():
         weft.compile(3)
 
 
-@pytest.mark.parametrize("make", [lambda v: Plain(v), lambda v: {v}, lambda v: (w for w in [v]), lambda v: (lambda: v)], ids=["object", "set", "generator", "function"])
+@pytest.mark.parametrize(
+    "make",
+    [lambda v: Plain(v), lambda v: {v}, lambda v: (w for w in [v]), lambda v: lambda: v],
+    ids=["object", "set", "generator", "function"],
+)
 def test_results_that_hide_tensors_are_refused(make):
     f = weft.compile(lambda x: make(x * 2))
     with pytest.raises(TraceError, match="return"):
         f(weft.ones(2))
 
 
-# ---- what cannot be traced, and what a failed trace leaves ---------------------------------------------------------------
+# ---- what cannot be traced, and what a failed trace leaves -----------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -1215,7 +1325,13 @@ def test_printing_in_a_trace_shows_no_stale_values(capsys, written):
 def test_len_shape_and_iteration_are_static():
     def f(x):
         rows = [row * len(x) for row in x]
-        return rows, [a + b for a, b in zip(*x.shape[:1] and (x, x), strict=True)], x.numel(), x.size(1), [k for k in x.shape]
+        return (
+            rows,
+            [a + b for a, b in zip(*x.shape[:1] and (x, x), strict=True)],
+            x.numel(),
+            x.size(1),
+            [k for k in x.shape],
+        )
 
     agree(f, lambda: (ramp(2, 3),), traces=1)
 
@@ -1235,7 +1351,14 @@ def test_a_leaked_tensor_says_so():
 
     f(weft.ones(2))
     leaked.append(hidden.get())
-    for use in (lambda t: t + 1, lambda t: t.numpy(), lambda t: t.sum().backward(), lambda t: t[0], lambda t: f(t), lambda t: t.add_(1)):
+    for use in (
+        lambda t: t + 1,
+        lambda t: t.numpy(),
+        lambda t: t.sum().backward(),
+        lambda t: t[0],
+        lambda t: f(t),
+        lambda t: t.add_(1),
+    ):
         with pytest.raises(TraceError, match="outside the compiled function"):
             use(leaked[0])
     with pytest.raises(TraceError, match="outside the compiled function"):
@@ -1268,7 +1391,13 @@ def test_a_failed_trace_leaves_everything_as_it_was():
         with pytest.raises(ValueError, match="stop"):
             compiled(x)
     assert weft.is_grad_enabled() and weft.tracer.state.STATE.trace is None
-    assert (optimizer.param_groups[0]["lr"], net.count, net.weight.grad, x.grad, x.requires_grad) == (0.1, 0, None, None, False)
+    assert (optimizer.param_groups[0]["lr"], net.count, net.weight.grad, x.grad, x.requires_grad) == (
+        0.1,
+        0,
+        None,
+        None,
+        False,
+    )
     assert not buffer.requires_grad and buffer.is_leaf
     same(net.weight.detach(), before)
     assert buffer.sum().item() == 0 and compiled.traces == 0
@@ -1330,8 +1459,13 @@ def test_python_state_that_the_function_changes():
         o.scale += 1
         return x
 
-    for function, args, name in [(count, (), "`counter`"), (lambda x: log.append(x), (), "`log`"), (record, (), "default"), (store, (), "`thing`"),
-                                 (change, (Plain(1),), "argument of type Plain")]:
+    for function, args, name in [
+        (count, (), "`counter`"),
+        (lambda x: log.append(x), (), "`log`"),
+        (record, (), "default"),
+        (store, (), "`thing`"),
+        (change, (Plain(1),), "argument of type Plain"),
+    ]:
         with pytest.raises(TraceError, match=name):
             weft.compile(function)(weft.ones(()), *args)
 
@@ -1344,7 +1478,7 @@ def test_too_many_kinds_of_calls():
     assert f(weft.ones(()), 3).item() == 3
 
 
-# ---- threads and processes -------------------------------------------------------------------------------------------------
+# ---- threads and processes -------------------------------------------------------------------------------------------
 
 
 def test_threads_call_and_compile_at_once():
@@ -1421,7 +1555,7 @@ def test_a_forked_child_calls_and_compiles():
     assert status == 0
 
 
-# ---- reading ---------------------------------------------------------------------------------------------------------------
+# ---- reading ---------------------------------------------------------------------------------------------------------
 
 
 def test_stages_can_be_read():
