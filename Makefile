@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: demo test slow lint bench clean
+.PHONY: demo test slow golden lint bench clean
 
 demo: $(VENV)/.demo  ## trains a digit classifier as one native loop and shows what was compiled
 	$(BIN)/python examples/digits.py
@@ -13,6 +13,9 @@ test: $(VENV)/.test  ## the test suite
 
 slow: $(VENV)/.test  ## the long tests
 	$(BIN)/python -m pytest -q -m slow
+
+golden: $(VENV)/.test  ## golden texts, the dumps in the pages and the stub, written anew: read the diff
+	WEFT_UPDATE_GOLDEN=1 $(BIN)/python -m pytest -q
 
 lint: $(VENV)/.dev $(VENV)/typing/weft  ## style and types
 	$(BIN)/ruff check .
