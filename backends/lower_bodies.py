@@ -116,7 +116,7 @@ class BodyWriter:
     def _base_of_update(self, result: Value) -> Value | None:
         """The param that `result` is an update of, if everybody else has read it by then."""
         stage = self.plan.stage_of[result]
-        base = stage.node.inputs[0] if is_update(stage) else None
+        base = stage.node.inputs[0] if stage.is_update else None
         return base if base in self.body.params and self._is_read_before(base, stage) else None
 
     def _is_read_before(self, base: Value, update: Stage) -> bool:
@@ -127,7 +127,7 @@ class BodyWriter:
             for stage in group.stages if started else ():
                 needs = (
                     any(r.value is base for r in self.plan.access(stage).reads)
-                    or is_update(stage)
+                    or stage.is_update
                     and stage.node.inputs[0] is base
                 )
                 if needs and stage is not update:
@@ -184,7 +184,7 @@ class BodyWriter:
             elif group.unrolled:
                 for stage in group.stages:
                     self._write_unrolled(stage)
-            elif is_update(group.stages[0]):
+            elif group.stages[0].is_update:
                 self._write_update(group, group.stages[0])
             else:
                 loops = GroupPlan(self.builder, self.plan, group)
@@ -196,7 +196,7 @@ class BodyWriter:
         update."""
         (stage,) = group.stages
         for value in stage.outputs:
-            if is_update(stage):
+            if stage.is_update:
                 self._write_update(group, stage)
             elif value not in self.places:
                 self.places[value] = self.scratch(value)
@@ -205,7 +205,7 @@ class BodyWriter:
         """Notes the groups that read each value."""
         for group in self.groups:
             for stage in group.stages:
-                base = [stage.node.inputs[0]] if is_update(stage) else []
+                base = [stage.node.inputs[0]] if stage.is_update else []
                 for value in [r.value for r in self.plan.access(stage).reads] + base:
                     if group not in self.readers.setdefault(value, []):
                         self.readers[value].append(group)
@@ -240,7 +240,7 @@ class BodyWriter:
         if value in self.body.results or value in self.body.params or value.type.size <= 1:
             return None
         reading = self.readers.get(value, [])
-        last = [s for g in reading[-1:] for s in g.stages if is_update(s) and s.node.inputs[0] is value]
+        last = [s for g in reading[-1:] for s in g.stages if s.is_update and s.node.inputs[0] is value]
         return last[0] if last and self._is_read_before(value, last[0]) else None
 
     def _update_place(self, stage: Stage, group: Group, first: Value, loops: GroupPlan | None = None) -> Place:
@@ -357,11 +357,6 @@ class BodyWriter:
                 outputs.append(outer)
         graph = Graph("join", tuple(params), tuple(nodes), tuple(results))
         return lower_body(graph, [self.partial[r] for r in self.body.results if r in self.partial], outputs)
-
-
-def is_update(stage: Stage) -> bool:
-    """Whether a stage overwrites a part of its first input."""
-    return stage.kind in (Kind.UPDATE, Kind.SCATTER)
 
 
 def _long_sort(stage: Stage) -> bool:

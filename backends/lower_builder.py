@@ -15,9 +15,7 @@ from ..ir.loops import (
     STOP,
     Apply,
     Buffer,
-    Comment,
     For,
-    If,
     Let,
     Literal,
     Local,
@@ -114,10 +112,6 @@ class KernelBuilder:
         """Appends a statement to a level, the innermost by default."""
         self.levels[self.level if level is None else level].statements.append(statement)
 
-    def comment(self, text: str) -> None:
-        """Appends a line for the reader."""
-        self.emit(Comment(text))
-
     def depth(self, *items: Scalar | Index) -> int:
         """The level at which all of `items` are known."""
         return max((self._depth(item) for item in items), default=0)
@@ -163,10 +157,6 @@ class KernelBuilder:
     def store(self, buffer: Buffer, index: Index, value: Scalar, loc: Location | None = None) -> None:
         """Writes an element."""
         self.emit(Store(buffer, index, value, loc))
-
-    def branch(self, condition: Scalar, then: tuple[Statement, ...], otherwise: tuple[Statement, ...] = ()) -> None:
-        """Runs one of two bodies."""
-        self.emit(If(condition, then, otherwise))
 
     # Known scalars
 

@@ -17,7 +17,7 @@ from ..ir.schedule import UNROLLED_ELEMENTS, Group, Scheduler, is_small, is_unro
 from ..ir.stages import Kind, Stage, StagePlan
 from ..ir.types import Symbol
 from .base import KernelCall
-from .lower_bodies import BodyWriter, is_update
+from .lower_bodies import BodyWriter
 from .lower_nests import GroupPlan, Task
 from .lower_points import Place
 from .lower_products import prepared
@@ -208,7 +208,7 @@ class LoopWriter(BodyWriter):
         if any(f is not c and f.following is c.param for f in self.carried) or any(v is c.param for v, _ in self.lasts):
             return False
         maker, started = self.plan.stage_of[first], False
-        in_place = is_update(maker) and maker.node.inputs[0] is c.param
+        in_place = maker.is_update and maker.node.inputs[0] is c.param
         for other in self.groups:
             started = started or other is group
             for stage in other.stages if started else ():
@@ -217,7 +217,7 @@ class LoopWriter(BodyWriter):
                     in_place and stage is maker if loops is None else self._same_element(loops, maker, stage, reads)
                 )
                 if (
-                    reads or is_update(stage) and stage is not maker and stage.node.inputs[0] is c.param
+                    reads or stage.is_update and stage is not maker and stage.node.inputs[0] is c.param
                 ) and not allowed:
                     return False
         return True

@@ -12,9 +12,7 @@ from ..ir.loops import (
     LANES,
     Apply,
     Buffer,
-    Comment,
     For,
-    If,
     Kernel,
     Let,
     Literal,
@@ -71,7 +69,7 @@ def _bindings(kernel: Kernel) -> Iterator[str]:
 
 def _body(body: Sequence[Statement], depth: int, locations: bool) -> Iterator[str]:
     pad = "    " * depth
-    if not any(not isinstance(s, Comment) for s in body):
+    if not body:
         yield pad + "pass"
     for s in body:
         match s:
@@ -89,15 +87,6 @@ def _body(body: Sequence[Statement], depth: int, locations: bool) -> Iterator[st
                 yield f"{pad}    if not {scalar_text(condition)}:"
                 yield f"{pad}        break"
                 yield from _body(inner, depth + 1, locations)
-            case If(condition=condition, then=then, otherwise=otherwise):
-                yield f"{pad}if {scalar_text(condition)}:"
-                yield from _body(then, depth + 1, locations)
-                if otherwise:
-                    yield f"{pad}else:"
-                    yield from _body(otherwise, depth + 1, locations)
-            case Comment(text=text):
-                if locations:
-                    yield f"{pad}# {text}"
 
 
 def _store(buffer: Buffer, index: Index, value: Scalar) -> str:

@@ -226,22 +226,6 @@ class While(Statement):
     body: tuple[Statement, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class If(Statement):
-    """Runs one of two bodies."""
-
-    condition: Scalar
-    then: tuple[Statement, ...]
-    otherwise: tuple[Statement, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Comment(Statement):
-    """A line for the reader."""
-
-    text: str
-
-
 @dataclass(frozen=True)
 class Kernel:
     """A function `(start, stop, buffers)`.
@@ -287,8 +271,6 @@ def names_of(kernel: Kernel) -> set[str]:
                 pending += body
             case While(before=before, body=body):
                 pending += (*before, *body)
-            case If(then=then, otherwise=otherwise):
-                pending += (*then, *otherwise)
     return names
 
 
@@ -338,15 +320,6 @@ def body_lines(body: Sequence[Statement], depth: int, locations: bool = True) ->
                 yield from body_lines(before, depth + 1, locations)
                 yield f"{pad}holds {condition}:"
                 yield from body_lines(inner, depth + 1, locations)
-            case If(condition=condition, then=then, otherwise=otherwise):
-                yield f"{pad}if {condition}:"
-                yield from body_lines(then, depth + 1, locations)
-                if otherwise:
-                    yield f"{pad}else:"
-                    yield from body_lines(otherwise, depth + 1, locations)
-            case Comment(text=text):
-                if locations:
-                    yield f"{pad}# {text}"
 
 
 def with_location(text: str, loc: Location | None) -> str:

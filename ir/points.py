@@ -266,8 +266,3 @@ RULES: Mapping[str, Rule] = {
     "random_bits": _random_bits,
 }
 """Ops with single elements: what their element at a point is."""
-
-
-def has_points(node: Node) -> bool:
-    """Whether single elements of the node's output can be computed where they are read."""
-    return node.op.name in RULES or node.op.has(Trait.VIEW) or node.op.has(Trait.ELEMENTWISE)

@@ -139,7 +139,7 @@ class Scheduler:
             return len(self.groups) - 1
         access = self.plan.access(unit)
         earliest = max((self.group_of.get(v, 0) for v in self.plan.sources(unit)), default=0)
-        if unit.kind in (Kind.UPDATE, Kind.SCATTER):
+        if unit.is_update:
             earliest = max(earliest, self._after_readers(unit))
         for number in range(earliest, len(self.groups)):
             if self._join(self.groups[number], unit, access):

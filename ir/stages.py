@@ -83,6 +83,11 @@ class Stage:
         return variables(self.sizes, "a")
 
     @property
+    def is_update(self) -> bool:
+        """Whether it overwrites a part of its node's first input."""
+        return self.kind in (Kind.UPDATE, Kind.SCATTER)
+
+    @property
     def points(self) -> int:
         """The number of points of the space."""
         return prod(self.sizes)
@@ -90,9 +95,7 @@ class Stage:
     @property
     def empty(self) -> bool:
         """Whether there is nothing to compute."""
-        return all(v.type.size == 0 for v in self.outputs) or (
-            self.kind in (Kind.UPDATE, Kind.SCATTER) and self.points == 0
-        )
+        return all(v.type.size == 0 for v in self.outputs) or (self.is_update and self.points == 0)
 
     @property
     def join(self) -> str:
@@ -232,11 +235,6 @@ _MAKERS: Mapping[str, Callable[[Node], Stage]] = {
 }
 
 
-def is_update(node: Node) -> bool:
-    """Whether the node changes a part of its first input."""
-    return node.op.has(Trait.UPDATE)
-
-
 # Which values get a stage -------------------------------------------------------------------------------------------
 
 REPEATED_COST = 3 * CHEAP
@@ -371,7 +369,7 @@ class StagePlan:
 
     def _overwrites(self, reader: Stage, value: Value) -> bool:
         """Whether a stage changes memory in place that `value` is or is computed from."""
-        return reader.kind in (Kind.UPDATE, Kind.SCATTER) and self._touches(value, reader.node.inputs[0])
+        return reader.is_update and self._touches(value, reader.node.inputs[0])
 
     def _touches(self, value: Value, base: Value) -> bool:
         """Whether `value` is computed from `base`."""

@@ -16,7 +16,7 @@ from ..ir.graph import Graph, Node, Value
 from ..ir.op import Trait
 from ..ir.ops import OPS
 from ..ir.schedule import Group, Scheduler, form_of, is_small, worth_sharing
-from ..ir.stages import Kind, Stage, StagePlan, has_own_stage
+from ..ir.stages import Stage, StagePlan, has_own_stage
 from .fusion_products import arranged, is_library_product, reads_in_place
 
 REPEATS = 3
@@ -92,7 +92,7 @@ class _Fuser:
         """The first kernel that a small group may join."""
         reads = {v for s in group.stages for v in self.plan.sources(s)}
         first = max((self.kernel_of.get(v, 0) for v in reads), default=0)
-        overwritten = {s.node.inputs[0] for s in group.stages if is_update(s)}
+        overwritten = {s.node.inputs[0] for s in group.stages if s.is_update}
         for number in range(first, len(kernels)):
             kernel = kernels[number]
             fits = (
@@ -168,11 +168,6 @@ class _Fuser:
 def is_external(node: Node) -> bool:
     """Whether a node is never part of a kernel: control, and products for BLAS."""
     return node.op.has(Trait.CONTROL) or is_library_product(node)
-
-
-def is_update(stage: Stage) -> bool:
-    """Whether a stage overwrites a part of its first input."""
-    return stage.kind in (Kind.UPDATE, Kind.SCATTER)
 
 
 # Small loops --------------------------------------------------------------------------------------------------------
