@@ -617,6 +617,22 @@ def test_requires_grad_set_inside():
         assert compiled(x) is x and x.requires_grad and x.grad is not None
 
 
+def test_requires_grad_that_comes_and_goes_by_writes():
+    buffer, w = weft.zeros(3), ramp(3, requires_grad=True)
+    f = weft.compile(lambda x: x * 1 + buffer)
+    x = ramp(3)
+    assert not f(x).requires_grad and not f(x).requires_grad
+    buffer.copy_(w * 2)
+    y = f(x)
+    assert y.requires_grad
+    y.sum().backward()
+    assert w.grad.tolist() == [2, 2, 2]
+    buffer.detach_()
+    assert not f(x).requires_grad
+    x.mul_(w.detach() * 1).add_(w)
+    assert f(x).requires_grad
+
+
 def test_default_dtype_and_random_stream():
     f = weft.compile(lambda x: x * weft.ones(2) + weft.rand(2))
     try:
@@ -1569,3 +1585,51 @@ def test_stages_can_be_read():
         f.ir("nothing")
     assert "kernel" in f.explain() and "first call" in f.explain() and "def " in f.source()
     assert str(weft.trace(lambda x: x + 1)(ramp(2))).count("add") == 1
+
+
+def test_repeated_calls_notice_what_changes_between_them():
+    """The same arguments again and again take a short way; it must see whatever the long way sees."""
+
+    @weft.compile
+    def step(x, rate, weights):
+        loss = (x * weights[0]).sum() + weights[1].sum()
+        loss.backward()
+        with weft.no_grad():
+            for w in weights:
+                w.sub_(rate * w.grad)
+                w.grad.zero_()
+        return loss
+
+    def plain(x, rate, weights):
+        return step._function(x, rate, weights)
+
+    def fresh():
+        return [weft.tensor([1.0, 2.0], requires_grad=True), weft.tensor([3.0], requires_grad=True)]
+
+    def change(weights, x, k):
+        match k:
+            case 3:
+                weights[0].grad = None
+            case 5:
+                weights[1].data = weft.tensor([7.0])
+            case 7:
+                weights[0] = weft.tensor([5.0, 6.0], requires_grad=True)
+            case 9:
+                weights[1].requires_grad_(False)
+                weights[1].grad = weft.zeros(1)
+            case 11:
+                weights[1].requires_grad_(True)
+            case 13:
+                x.add_(1.0)
+
+    runs = []
+    for function in (plain, step):
+        x, weights, seen = weft.tensor([0.5, -1.0]), fresh(), []
+        for k in range(16):
+            change(weights, x, k)
+            seen.append(function(x, 0.1 * k, weights).tolist())
+        runs.append((seen, [w.tolist() for w in weights]))
+    assert runs[0] == runs[1]
+    with pytest.raises(GradientError, match="freed"):
+        step(x, 0.1, weights).backward()
+    assert step._repeated is not None

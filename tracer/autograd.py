@@ -17,7 +17,7 @@ from .loop_gradient import translate
 from .slots import EPOCH, note_read
 from .state import STATE
 from .tape import Accumulate, Edge, Record, alias_of, gradient_edge, retain, tensor_requires_grad
-from .tensor import Tensor, method, tensor_property, wrap
+from .tensor import Tensor, attach_property, method, tensor_property, wrap
 
 
 def edges_of(entry: Record) -> tuple[Edge | None, ...]:
@@ -35,6 +35,8 @@ def records_behind(edges: Iterable[Edge]) -> list[Record]:
         entry = stack.pop()
         if id(entry) in seen or isinstance(entry, Accumulate):
             continue
+        if entry.refusal:
+            raise error(GradientError, entry.refusal)
         seen.add(id(entry))
         found.append(entry)
         stack.extend(edge[0] for edge in edges_of(entry) if edge is not None)
@@ -128,9 +130,12 @@ def _leading_to(records: Sequence[Record], targets: Iterable[Edge]) -> list[Reco
 
 def _call_hooks(entry: Record, arriving: tuple[Tensor | None, ...]) -> tuple[Tensor | None, ...]:
     """The cotangents of a record's outputs, after the hooks of the tensors that these were."""
-    if not entry.hooks:
+    hooks = entry.hooks
+    if not hooks:
         return arriving
-    return tuple(g if g is None else _replaced(g, entry.hooks.get(k, {}).values()) for k, g in enumerate(arriving))
+    return tuple(
+        g if g is None or k not in hooks else _replaced(g, hooks[k].values()) for k, g in enumerate(arriving)
+    )
 
 
 def _replaced(value: Tensor, hooks: Iterable[Callable[[Tensor], Tensor | None]]) -> Tensor:
@@ -183,7 +188,7 @@ def _accumulate(leaf: Tensor, value: Tensor) -> None:
 def _own_copy(value: Tensor) -> Tensor:
     """The cotangent as a tensor that shares memory with nothing else."""
     if STATE.grad_enabled:
-        return value.clone()  # type: ignore[attr-defined]
+        return value.clone()
     if value._array is None:
         return alias_value(value)
     return wrap(np.array(value._array, order="C"))
@@ -355,7 +360,7 @@ def _set_requires_grad(self: Tensor, value: bool) -> None:
     self._requires_grad = bool(value)
 
 
-Tensor.requires_grad = property(_get_requires_grad, _set_requires_grad)  # type: ignore[attr-defined]
+attach_property("requires_grad", _get_requires_grad, _set_requires_grad)
 
 
 @method()
@@ -366,7 +371,7 @@ def requires_grad_(self: Tensor, requires_grad: bool = True) -> Tensor:
 
 
 @tensor_property
-def grad_fn(self: Tensor) -> Record | None:
+def grad_fn(self: Tensor) -> Record | Accumulate | None:
     """The record of the operation that made this tensor, None for a leaf; prints torch's name."""
     edge = self._current_edge()
     return None if edge is None else edge[0]
@@ -389,6 +394,7 @@ def detach_(self: Tensor) -> Tensor:
     if STATE.trace is not None and self._array is not None:
         STATE.trace.know(self)
     self._edge, self._requires_grad = None, False
+    EPOCH.bump()
     return self
 
 
@@ -428,22 +434,23 @@ class HookHandle:
     """Removes a hook."""
 
     def __init__(self, tensor: Tensor, edge: Edge | None) -> None:
-        self._leaf, self._edge = tensor if edge is None else None, edge
+        self._place: Tensor | tuple[Any, int] = tensor if edge is None else edge
+        """The leaf, or the record and the number of its output."""
 
-    def hooks(self) -> dict[int, Any]:
+    def hooks(self) -> Mapping[int, Any]:
         """The hooks of the leaf, or of the output of a record, by the identity of their handles."""
-        if self._leaf is not None:
-            return self._leaf._backward_hooks
-        entry, k = self._edge  # type: ignore[misc]
+        if isinstance(self._place, Tensor):
+            return self._place._backward_hooks
+        entry, k = self._place
         return (entry.hooks or {}).get(k, {})
 
-    def set(self, hooks: dict[int, Any]) -> None:
+    def set(self, hooks: Mapping[int, Any]) -> None:
         """Replaces the hooks; compiled programs compare the dict of a leaf by identity."""
-        if self._leaf is not None:
-            self._leaf._backward_hooks = hooks
+        if isinstance(self._place, Tensor):
+            self._place._backward_hooks = hooks
             EPOCH.bump()
         else:
-            entry, k = self._edge  # type: ignore[misc]
+            entry, k = self._place
             entry.hooks = {**(entry.hooks or {}), k: hooks}
 
     def remove(self) -> None:
@@ -467,4 +474,4 @@ def _set_data(self: Tensor, other: Tensor) -> None:
     EPOCH.bump()
 
 
-Tensor.data = property(_get_data, _set_data)  # type: ignore[attr-defined]
+attach_property("data", _get_data, _set_data)

@@ -15,8 +15,7 @@ import operator
 import sys
 import types
 from collections.abc import Callable, Iterator
-from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 from ..ir.errors import TraceError
 from .capture_values import freeze, is_immutable, same_value
@@ -57,7 +56,7 @@ class Guard:
         return type(now) is type(self.expected) if self.scalar else same_value(now, self.expected)
 
 
-def is_user_function(value: Any) -> bool:
+def is_user_function(value: Any) -> TypeGuard[types.FunctionType]:
     """Whether `value` is a Python function that neither weft nor a library brought."""
     return type(value) is types.FunctionType and is_user_file(value.__code__.co_filename)
 
@@ -159,7 +158,8 @@ class Capture:
         self._clones[id(function)] = (function, copy)
         for part in ("__defaults__", "__kwdefaults__"):
             if getattr(function, part):
-                self._guard((part, id(function)), f"a default of `{function.__name__}`", partial(getattr, function, part))
+                read = functools.partial(getattr, function, part)
+                self._guard((part, id(function)), f"a default of `{function.__name__}`", read)
         for fresh, cell, name in zip(cells, function.__closure__ or (), function.__code__.co_freevars, strict=True):
             self._fill(fresh, cell, name)
         return copy
@@ -213,7 +213,8 @@ class Capture:
             return  # code that a library generated: the methods of its dataclasses
         for name in _global_names(frame.f_code):
             if name in real:
-                self._guard(("global", id(real), name), f"the global `{name}`", functools.partial(operator.getitem, real, name))
+                read = functools.partial(operator.getitem, real, name)
+                self._guard(("global", id(real), name), f"the global `{name}`", read)
         if frame.f_code.co_freevars:
             for name, cell in _cells_of(frame):
                 self._guard(

@@ -21,6 +21,7 @@ from .fast_call import MISS, FastCall, fast_call
 from .location import error
 from .outputs import BaseOf, Harvest, Output, Place
 from .program import Program
+from .repeated_call import RepeatedCall, repeated_call
 from .signature import call_key, describe_key, is_runtime_number, object_key
 from .slots import EPOCH
 from .state import STATE
@@ -66,6 +67,7 @@ class CompiledFunction(Generic[P, R]):
         self._reasons: list[str] = []
         self._last: Program | None = None
         self._fast: FastCall | None = None
+        self._repeated: RepeatedCall | None = None
         self._name = getattr(function, "__name__", "function")
         self.__name__ = name_of(function)
         functools.update_wrapper(
@@ -80,13 +82,21 @@ class CompiledFunction(Generic[P, R]):
             result = fast(args)
             if result is not MISS:
                 return result
+        repeated = self._repeated
+        if repeated is not None and not kwargs:
+            leaves: list[Any] = []
+            if flatten(args, leaves) == repeated.structure and repeated.fits(leaves):
+                result = repeated.program.rebuild(repeated.program.run(leaves, repeated.arrays(leaves)))
+                repeated.ran()
+                return result
         args = plain_numbers(args)
         kwargs = plain_numbers(dict(sorted(kwargs.items())))
-        leaves: list[Any] = []
+        leaves = []
         structure = flatten((args, kwargs) if kwargs else args, leaves)
         key = (structure, call_key(leaves))
         program = self._find(key, leaves) or self._compile(key, leaves, args, kwargs)
         result = program.rebuild(program.run(leaves))
+        self._repeated = None if kwargs else repeated_call(program, structure, leaves)
         if program is not self._last or fast is None or fast.epoch != EPOCH.count:
             self._last, self._fast = program, fast_call(program, structure, leaves)
         return result
@@ -308,12 +318,12 @@ class Tracing:
                 raise error(
                     TraceError,
                     f"the compiled function changes an argument of type {type(leaf).__name__}: it would happen in the "
-                    "first call only. Return "
-                    "the value, or keep it in a tensor",
+                    "first call only. Return the value, or keep it in a tensor",
                 )
 
     def _finish(self, result: Any) -> Program:
-        trace, leaves = self.trace, []
+        trace = self.trace
+        leaves: list[Any] = []
         structure = flatten(result, leaves)
         for slot in trace.slots.values():
             slot.leaf = self.leaf_of.get(id(slot.container))
@@ -411,7 +421,7 @@ class Tracing:
         for outsider in self.trace.outsiders.values():
             edge, tensor = outsider.edge, outsider.tensor
             if edge is None and outsider.requires_grad:
-                edge = accumulator_of(tensor), 0  # type: ignore[assignment]
+                edge = accumulator_of(tensor), 0
             if edge is not None:
                 sources.setdefault(edge, self._place(tensor))
         return sources

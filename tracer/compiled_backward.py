@@ -6,6 +6,7 @@ reverse-mode pass; it takes the call's inputs and the cotangents of its outputs.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..ir.errors import GradientError, TraceError
-from ..ir.graph import Graph
+from ..ir.graph import Graph, Node
 from ..ir.op import Op
 from ..ir.types import TensorType
 from . import seam
@@ -56,20 +57,28 @@ class BackwardProgram:
         saved: list[tuple[Any, Storage | None]] = []
         for k in self.inputs:
             tensor = tensors[k]
-            kept = tensor is None or k in self.overwritten
-            saved.append(
-                (arrays[k].copy() if tensor is not None and kept else arrays[k], None if kept else tensor._storage)
-            )  # type: ignore[union-attr]
+            if tensor is None:
+                saved.append((arrays[k], None))
+            else:
+                saved.append((arrays[k].copy(), None) if k in self.overwritten else (arrays[k], tensor._storage))
         return saved
 
     def record(self, saved: list[tuple[Any, Storage | None]], leaves: Sequence[Any]) -> CallRecord:
         """The record of a call that has just run."""
         return CallRecord(self, saved, [tensor_at(place, leaves) for place in self.wanted])
 
+    @functools.cached_property
+    def refused(self) -> Record:
+        """The record of every call when no derivative can be had: whoever reaches it is told why."""
+        record = Record(COMPILED_CALL, {}, (), "CompiledBackward0")
+        record.saved_outputs = tuple(Placeholder(t.sizes, t.dtype) for t in self.output_types)
+        record.refusal = self.refusal
+        record.trace = None
+        return record
+
     def run(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
         """The gradients of the wanted tensors."""
-        if self.graph is None:
-            raise error(GradientError, self.refusal)
+        assert self.graph is not None
         if self._build is None:
             self._build = seam.driver().Build(self.graph)
         return self._build.run(arrays)
@@ -114,8 +123,8 @@ def _refusal(trace: Trace, edges: Sequence[Edge]) -> str:
         if record.trace is trace and record.freed:
             return (
                 "Trying to backward through a compiled call whose graph was freed: the function itself called backward "
-                "on this value. Specify "
-                "retain_graph=True there"
+                "on this value. "
+                "Specify retain_graph=True there"
             )
     return ""
 
@@ -124,7 +133,8 @@ def _without_unused(graph: Graph, seeds: int) -> tuple[list[int], Graph]:
     """The numbers of the params but the last `seeds` that the results depend on, and the graph with only these and
     the last ones.
     """
-    needed, nodes = set(graph.results), []
+    needed = set(graph.results)
+    nodes: list[Node] = []
     for node in reversed(graph.nodes):
         if any(v in needed for v in node.outputs):
             needed.update(node.inputs)

@@ -150,7 +150,8 @@ def scan(
     steps = length if length is not None else tensors[0].shape[0]
     if any(t.shape[0] != steps for t in tensors):
         raise error(ShapeError, f"scan: the lengths along axis 0 differ: {[t.shape[0] for t in tensors]}")
-    carry, stacked, shape = init, None, None
+    carry, shape = init, None
+    stacked: list[Any] | None = None
     for i in weft_range(steps):
         x = unflatten(structure, [leaf[i] if isinstance(leaf, Tensor) else leaf for leaf in leaves])
         carry, y = f(carry, x)
@@ -158,7 +159,7 @@ def scan(
         shape = flatten(y, parts)
         if stacked is None:
             stacked = [EMIT.full((steps, *p.shape), 0, p.dtype) if p is not None else None for p in parts]
-            stacked = [None if s is None else s.clone() for s in stacked]  # type: ignore[attr-defined]
+            stacked = [None if s is None else s.clone() for s in stacked]
         for k, part in enumerate(parts):
             if part is not None:
                 stacked[k][i] = part

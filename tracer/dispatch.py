@@ -17,6 +17,7 @@ from ..ir.errors import GradientError, TraceError
 from ..ir.graph import Graph
 from ..ir.op import GradientRule, Op, Trait
 from .location import error
+from .slots import EPOCH
 from .state import STATE
 from .tape import constant_edge, derived_edge, gradient_edge, move_retained, rebase, record, tensor_requires_grad
 from .tensor import Step, Tensor, wrap
@@ -203,6 +204,8 @@ def written(target: Tensor, new: Tensor, op_name: str) -> None:
         target._storage.version += 1
         return
     new_edge, old_edge = gradient_edge(new), derived_edge(target)
+    if STATE.trace is None and (old_edge is None or base is not None and base._edge is None):
+        EPOCH.bump()  # a leaf that was an argument of a compiled call is one no longer
     if new_edge is None and old_edge is not None:
         new_edge = constant_edge(old_edge, target.type_, op_name)
     if base is not None:

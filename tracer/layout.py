@@ -45,7 +45,7 @@ def view_strides(shape: Sequence[int], strides: Sequence[int], new_shape: Sequen
 def step_geometry(op: Op, attrs: Mapping[str, Any], type_: TensorType, strides: tuple[int, ...],
                   offset: int) -> tuple[tuple[int, ...], int]:
     """(strides, offset) after one view step from a tensor of `type_` with these strides and offset."""
-    shape = type_.shape
+    shape = type_.sizes
     match op.name:
         case "reshape":
             new = view_strides(shape, strides, attrs["shape"])
@@ -54,8 +54,7 @@ def step_geometry(op: Op, attrs: Mapping[str, Any], type_: TensorType, strides: 
                     ShapeError,
                     "view size is not compatible with input tensor's size and stride (at least one dimension spans "
                     f"across two contiguous subspaces): {list(shape)} with strides {list(strides)} as "
-                    f"{list(attrs['shape'])}. "
-                    "Use .reshape(...) instead.",
+                    f"{list(attrs['shape'])}. Use .reshape(...) instead.",
                 )
             return new, offset
         case "permute":

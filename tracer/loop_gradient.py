@@ -27,10 +27,11 @@ class LoopRecord(Record):
     """The record of one captured loop; its inputs are the operands of the loop as it stands when it is read."""
 
     __slots__ = ("draft", "node")
+    trace: Trace
 
     def __init__(self, trace: Trace, draft: LoopDraft, sequence: float) -> None:
         super().__init__(OPS.loop, {"carried": len(draft.carried)}, (), "LoopBackward0")
-        self.draft, self.trace, self.loc, self.sequence = draft, trace, draft.loc, sequence  # type: ignore[assignment]
+        self.draft, self.trace, self.loc, self.sequence = draft, trace, draft.loc, sequence
         self.renew()
 
     def renew(self) -> None:
@@ -67,10 +68,12 @@ class LoopRecord(Record):
 
 def translate(trace: Trace, edge: Edge | None) -> Edge | None:
     """The edge itself, or, for one that leads into an iteration of a captured loop, the edge of the whole loop."""
-    if edge is None or not isinstance(edge[0], Record) or isinstance(edge[0], LoopRecord):
-        return edge
+    if edge is None:
+        return None
     entry, k = edge
-    if entry.freed:                     # the body called backward on it: that is what its reader must be told
+    if not isinstance(entry, Record) or isinstance(entry, LoopRecord):
+        return edge
+    if entry.freed:  # the body called backward on it: that is what its reader must be told
         return edge
     found = trace.captured_loop_of(entry.sequence)
     if found is None:
@@ -79,6 +82,7 @@ def translate(trace: Trace, edge: Edge | None) -> Edge | None:
     if draft.record is None:
         draft.record = LoopRecord(trace, draft, sequence)
     value = entry.values[k]
+    assert value is not None
     inner = trace.forward.get(value)
     while inner is not None and inner is not draft:  # a value of an inner loop: what it is in the outer one's body
         value, inner = inner.last(value), inner.parent
@@ -105,17 +109,18 @@ def stopped_nodes(trace: Trace, nodes: Sequence[Any], env: dict[Value, Value]) -
     """The nodes, reading through `env`, with a `stop_gradient` where a detached value is read or an untracked one was
     made."""
     b = Builder("stops")
+    made: list[Any] = b.nodes  # drafts among them
     for node in nodes:
         if isinstance(node, LoopDraft):
-            b.nodes.append(with_stops(trace, node, env))  # type: ignore[arg-type]
+            made.append(with_stops(trace, node, env))
             continue
         inputs = [env.get(v, v) for v in node.inputs]
         for i, value in enumerate(inputs):
             if (node, i) in trace.stopped_reads:
                 inputs[i] = b.add_node(OPS.stop_gradient, (value,), {}, loc=node.loc).output
         same = all(a is z for a, z in zip(inputs, node.inputs, strict=True))
-        b.nodes.append(node if same else replace(node, inputs=tuple(inputs)))
+        made.append(node if same else replace(node, inputs=tuple(inputs)))
         for value in node.outputs:
             if value in trace.untracked and value.dtype.is_floating_point:
                 env[value] = b.add_node(OPS.stop_gradient, (value,), {}, loc=node.loc).output
-    return b.nodes
+    return made

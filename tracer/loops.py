@@ -8,7 +8,7 @@ from __future__ import annotations
 import builtins
 import ctypes
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from types import FrameType
 from typing import Any
 
@@ -102,9 +102,11 @@ def _snapshot(value: Any) -> Any:
 def _handed_on(before: _Boundary, after: _Boundary) -> dict[Value, Value]:
     """Value held by a variable or a storage at one boundary -> what the same one holds at the next."""
     found: dict[Value, Value] = {}
-    for old, new in ((before.held, after.held), (before.stored, after.stored)):
-        for place, value in old.items():  # type: ignore[attr-defined]
-            now = new.get(place)  # type: ignore[attr-defined]
+    places: list[tuple[Mapping[Any, Value | None], Mapping[Any, Value | None]]]
+    places = [(before.held, after.held), (before.stored, after.stored)]
+    for old, new in places:
+        for place, value in old.items():
+            now = new.get(place)
             if value is not None and now is not None and now is not value:
                 found.setdefault(value, now)
     return found
@@ -132,7 +134,7 @@ class _Capture:
                 "program runs; use a fixed number and `weft.where`, or a plain `range`",
             )
         frame = sys._getframe(1)
-        recorded = max(0, min(example, MOST_RECORDED))
+        recorded = max(0, min(int(example), MOST_RECORDED))
         for count in builtins.range(recorded):
             self.boundaries.append(_Boundary(self.trace, frame))
             yield self._index(count)
@@ -142,10 +144,8 @@ class _Capture:
             raise error(
                 TraceError,
                 f"the body of the loop at {self.loc} does not become uniform in {MOST_RECORDED} iterations, so it "
-                "cannot "
-                f"be one compiled loop: {self.reason}. Make the body the same in every iteration (keep state in "
-                "tensors made "
-                "before the loop), or use a plain `range` to unroll it",
+                f"cannot be one compiled loop: {self.reason}. Make the body the same in every iteration (keep state in "
+                "tensors made before the loop), or use a plain `range` to unroll it",
             )
         self._pin_trips()
 
@@ -163,7 +163,7 @@ class _Capture:
 
     def _capture(self, end: _Boundary, first: int, frame: FrameType) -> bool:
         """Tries to replace the last two iterations, of which `first` is the earlier, by a loop."""
-        nodes = self.trace.builder.nodes
+        nodes: list[Any] = self.trace.builder.nodes  # drafts of loops among them
         before_a, before_b = self.boundaries[-2:]
         a, b = nodes[before_a.position + 1:before_b.position], nodes[before_b.position + 1:end.position]
         unifier = Unifier(self.indices[-2], self.indices[-1])

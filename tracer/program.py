@@ -23,6 +23,7 @@ from .trace import Lifted, ScalarInput, SlotLog, fingerprint, restore, run_type
 
 if TYPE_CHECKING:
     from .driver import Build
+    from .tape import Record
     from .memory_use import MemoryUse
 
 
@@ -61,8 +62,7 @@ class Program:
     """See `shared_memory`."""
     aliased: list[tuple[Place, Place, int]] = field(default_factory=list)
     """Tensors that are parts of a whole storage which is an input: where each is found, where another part of the same
-    storage, and
-    the first one's offset."""
+    storage, and the first one's offset."""
 
     def __post_init__(self) -> None:
         self.captured = [
@@ -93,7 +93,7 @@ class Program:
     def mismatch(self, leaves: Sequence[Any]) -> str | None:
         """What does not hold any more, in words; None when all does."""
         for entry, source in zip(self.inputs, self.sources, strict=True):
-            if type(entry) is ScalarInput:
+            if isinstance(entry, ScalarInput):
                 if entry.pinned or entry.at_least is not None:
                     reason = self._number_mismatch(entry, self._number(entry, leaves, source))
                     if reason:
@@ -131,7 +131,8 @@ class Program:
 
         Two arguments that share memory are told apart by the key of the call.
         """
-        captured, found = self._captured_storages, []
+        captured = self._captured_storages
+        found: list[tuple[int | None, ...]] = []
         for k, leaf in enumerate(leaves):
             if isinstance(leaf, Tensor) and id(leaf._storage) in captured:
                 found.append((k, captured[id(leaf._storage)], leaf.storage_offset()))
@@ -189,22 +190,32 @@ class Program:
 
     # ---- the call --------------------------------------------------------------------------------------------------
 
-    def run(self, leaves: Sequence[Any]) -> list[Any]:
-        """Executes the program; the output leaves as the function would return them."""
-        arrays = [self._array(entry, leaves, source) for entry, source in zip(self.inputs, self.sources, strict=True)]
+    def run(self, leaves: Sequence[Any], arrays: list[Any] | None = None) -> list[Any]:
+        """Executes the program; the output leaves as the function would return them.
+
+        `arrays` are the inputs, for a caller that has them already.
+        """
+        if arrays is None:
+            pairs = zip(self.inputs, self.sources, strict=True)
+            arrays = [self._array(entry, leaves, source) for entry, source in pairs]
         written = [self._tensor_at(lifted, leaves) for lifted in self.written]
         for tensor in written:
             check_not_frozen(tensor, self.build.traced.name)
-        saved = None if self.backward is None else self.backward.save(arrays, self._tensors(leaves))
+        backward = self.backward
+        saved = None if backward is None or backward.refusal else backward.save(arrays, self._tensors(leaves))
         results = self.build.run(arrays) if not self.progress else self._run_with_bar(arrays)
         for tensor in written:
             tensor._storage.version += 1
-        record = None if saved is None else self.backward.record(saved, leaves)  # type: ignore[union-attr]
+        record: Record | None = None
+        if backward is not None:
+            record = backward.refused if saved is None else backward.record(saved, leaves)
         made = Made(results, leaves, record)
         for place, number in self.edges:
             tensor = tensor_at(place, leaves)
             tensor._edge = None if number is None or record is None else (record, number)
             tensor._requires_grad = tensor._edge is not None
+        if self.edges:
+            EPOCH.bump()
         values = [made.value(o) for o in self.outputs]
         self._leave_behind(made)
         return values

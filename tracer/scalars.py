@@ -22,6 +22,62 @@ if TYPE_CHECKING:
     from .trace import ScalarInput
 
 
+_BITWISE = ("bitwise_and", "bitwise_or", "bitwise_xor", "shift_right")
+
+
+def _arithmetic(op_name: str, python: Any, real: bool = False) -> Any:
+    """A binary method: traced in float64 when an operand is a float (or `real`), else in int64."""
+
+    def compute(x: Any, y: Any) -> Any:
+        left, right = _operand(x), _operand(y)
+        if left is None or right is None or STATE.trace is None:
+            return NotImplemented
+        floating = real or float64 in (left[0].dtype, right[0].dtype)
+        if floating and op_name in _BITWISE:
+            return NotImplemented
+        dtype = float64 if floating else int64
+        result = apply(OPS[op_name], (EMIT.cast(left[0], dtype), EMIT.cast(right[0], dtype)))
+        example = None if left[1] is None or right[1] is None else python(left[1], right[1])
+        return RuntimeScalar(result, example, left[2] | right[2])
+
+    return compute
+
+
+def _reflected(compute: Any) -> Any:
+    """The method for the case that the traced number is the right operand."""
+    return lambda self, other: compute(other, self)
+
+
+def _comparison(python: Any) -> Any:
+    def compare(self: RuntimeScalar, other: Any) -> Any:
+        if isinstance(other, Tensor):
+            return NotImplemented
+        if type(other) is RuntimeScalar:
+            other = other.concrete("a comparison")
+        return python(self.concrete("a comparison"), other)
+
+    return compare
+
+
+def _power(x: Any, y: Any) -> Any:
+    """x ** y. A constant integer exponent of an integer stays an integer, as in Python; with another one the kind of
+    the result depends on it.
+    """
+    whole = isinstance(x, int) and isinstance(y, int)  # holds for traced integers too
+    if whole:
+        if type(y) is RuntimeScalar:
+            y = y.concrete("the exponent of an integer")
+        if type(x) is not RuntimeScalar:
+            return operator.pow(x, y)
+        return _arithmetic("pow", operator.pow, real=y < 0)(x, y)
+    return _arithmetic("pow", operator.pow, real=True)(x, y)
+
+
+def _shift_left(x: Any, y: Any) -> Any:
+    """x << y, which may leave 64 bits and so needs the numbers themselves."""
+    return operator.lshift(*(v.concrete("<<") if type(v) is RuntimeScalar else v for v in (x, y)))
+
+
 class RuntimeScalar:
     """A traced Python number: `tensor` is a 0-d float64 or int64 traced tensor, `example` its value in this trace.
 
@@ -33,9 +89,11 @@ class RuntimeScalar:
     def __init__(self, tensor: Tensor, example: int | float | None, sources: frozenset[ScalarInput]) -> None:
         self.tensor, self.example, self.sources = tensor, example, sources
 
-    @property
-    def __class__(self) -> type:  # type: ignore[override]  # isinstance(lr, float) holds in user code
-        return float if self.tensor.dtype is float64 else int
+    if not TYPE_CHECKING:
+
+        @property
+        def __class__(self) -> type:  # isinstance(lr, float) holds in user code
+            return float if self.tensor.dtype is float64 else int
 
     def concrete(self, why: str) -> Any:
         """The number itself; the program is from now on valid for this value only."""
@@ -43,9 +101,8 @@ class RuntimeScalar:
             raise error(
                 TraceError,
                 f"{why} needs the value of a loop index, or of a number that a loop computes, which changes while the "
-                "compiled "
-                "loop runs: use tensor operations on it (`weft.where`), or a plain `range` for a loop that should be "
-                "unrolled",
+                "compiled loop runs: use tensor operations on it (`weft.where`), or a plain `range` for a loop that "
+                "should be unrolled",
             )
         if STATE.trace is not None:
             STATE.trace.note_look(self.tensor, why)
@@ -85,6 +142,64 @@ class RuntimeScalar:
     def __round__(self, digits: int | None = None) -> Any:
         return round(self.concrete("round()"), digits)
 
+    # ---- arithmetic ------------------------------------------------------------------------------------------------
+
+    __add__ = _arithmetic("add", operator.add)
+    __radd__ = _reflected(__add__)
+    __sub__ = _arithmetic("sub", operator.sub)
+    __rsub__ = _reflected(__sub__)
+    __mul__ = _arithmetic("mul", operator.mul)
+    __rmul__ = _reflected(__mul__)
+    __truediv__ = _arithmetic("div", operator.truediv, real=True)
+    __rtruediv__ = _reflected(__truediv__)
+    __floordiv__ = _arithmetic("floor_divide", operator.floordiv)
+    __rfloordiv__ = _reflected(__floordiv__)
+    __mod__ = _arithmetic("remainder", operator.mod)
+    __rmod__ = _reflected(__mod__)
+    __and__ = _arithmetic("bitwise_and", operator.and_)
+    __rand__ = _reflected(__and__)
+    __or__ = _arithmetic("bitwise_or", operator.or_)
+    __ror__ = _reflected(__or__)
+    __xor__ = _arithmetic("bitwise_xor", operator.xor)
+    __rxor__ = _reflected(__xor__)
+    __rshift__ = _arithmetic("shift_right", operator.rshift)
+    __rrshift__ = _reflected(__rshift__)
+    __pow__ = _power
+    __rpow__ = _reflected(_power)
+    __lshift__ = _shift_left
+    __rlshift__ = _reflected(_shift_left)
+
+    def __divmod__(self, other: Any) -> Any:
+        return self // other, self % other
+
+    def __rdivmod__(self, other: Any) -> Any:
+        return other // self, other % self
+
+    def __neg__(self) -> RuntimeScalar:
+        example = None if self.example is None else -self.example
+        return RuntimeScalar(apply(OPS.neg, (self.tensor,)), example, self.sources)
+
+    def __pos__(self) -> RuntimeScalar:
+        return self
+
+    def __abs__(self) -> RuntimeScalar:
+        example = None if self.example is None else abs(self.example)
+        return RuntimeScalar(apply(OPS.abs, (self.tensor,)), example, self.sources)
+
+    def __invert__(self) -> RuntimeScalar:
+        if self.tensor.dtype is float64:
+            raise TypeError("bad operand type for unary ~: 'float'")
+        return -self - 1
+
+    # ---- comparisons, which need the number itself -----------------------------------------------------------------
+
+    __eq__ = _comparison(operator.eq)
+    __ne__ = _comparison(operator.ne)
+    __lt__ = _comparison(operator.lt)
+    __le__ = _comparison(operator.le)
+    __gt__ = _comparison(operator.gt)
+    __ge__ = _comparison(operator.ge)
+
 
 def known_example(number: RuntimeScalar) -> int | float | None:
     """The value of the number in this trace; None when a captured loop computes it."""
@@ -101,111 +216,6 @@ def _operand(value: Any) -> tuple[Tensor, Any, frozenset[Any]] | None:
     if type(value) is float:
         return EMIT.scalar(value, float64), value, frozenset()
     return None
-
-
-def _arithmetic(op_name: str, python: Any, real: bool = False) -> Any:
-    """A binary method: traced in float64 when an operand is a float (or `real`), else in int64."""
-
-    def compute(x: Any, y: Any) -> Any:
-        left, right = _operand(x), _operand(y)
-        if left is None or right is None or STATE.trace is None:
-            return NotImplemented
-        floating = real or float64 in (left[0].dtype, right[0].dtype)
-        if floating and op_name in _BITWISE:
-            return NotImplemented
-        dtype = float64 if floating else int64
-        result = apply(OPS[op_name], (EMIT.cast(left[0], dtype), EMIT.cast(right[0], dtype)))
-        example = None if left[1] is None or right[1] is None else python(left[1], right[1])
-        return RuntimeScalar(result, example, left[2] | right[2])
-
-    return compute
-
-
-_BITWISE = ("bitwise_and", "bitwise_or", "bitwise_xor", "shift_right")
-
-
-def _install() -> None:
-    table = {
-        "add": ("add", operator.add, False),
-        "sub": ("sub", operator.sub, False),
-        "mul": ("mul", operator.mul, False),
-        "truediv": ("div", operator.truediv, True),
-        "floordiv": ("floor_divide", operator.floordiv, False),
-        "mod": ("remainder", operator.mod, False),
-        "and": ("bitwise_and", operator.and_, False),
-        "or": ("bitwise_or", operator.or_, False),
-        "xor": ("bitwise_xor", operator.xor, False),
-        "rshift": ("shift_right", operator.rshift, False),
-    }
-    for name, (op_name, python, real) in table.items():
-        compute = _arithmetic(op_name, python, real)
-        setattr(RuntimeScalar, f"__{name}__", compute)
-        setattr(RuntimeScalar, f"__r{name}__", lambda self, other, compute=compute: compute(other, self))
-    for name in ("eq", "ne", "lt", "le", "gt", "ge"):
-        python = getattr(operator, name)
-        setattr(RuntimeScalar, f"__{name}__", _comparison(python))
-
-
-def _comparison(python: Any) -> Any:
-    def compare(self: RuntimeScalar, other: Any) -> Any:
-        if isinstance(other, Tensor):
-            return NotImplemented
-        if type(other) is RuntimeScalar:
-            other = other.concrete("a comparison")
-        return python(self.concrete("a comparison"), other)
-
-    return compare
-
-
-def _power(x: Any, y: Any) -> Any:
-    """x ** y. A constant integer exponent of an integer stays an integer, as in Python; with another one the kind of
-    the result depends on it.
-    """
-    if isinstance(x, int) and isinstance(y, int):
-        if type(y) is RuntimeScalar:
-            y = y.concrete("the exponent of an integer")
-        if type(x) is not RuntimeScalar:
-            return operator.pow(x, y)
-        return _arithmetic("pow", operator.pow, real=y < 0)(x, y)
-    return _arithmetic("pow", operator.pow, real=True)(x, y)
-
-
-def _shift_left(x: Any, y: Any) -> Any:
-    """x << y, which may leave 64 bits and so needs the numbers themselves."""
-    return operator.lshift(*(v.concrete("<<") if type(v) is RuntimeScalar else v for v in (x, y)))
-
-
-def _divmod(x: Any, y: Any) -> Any:
-    return x // y, x % y
-
-
-def _invert(self: RuntimeScalar) -> RuntimeScalar:
-    if self.tensor.dtype is float64:
-        raise TypeError("bad operand type for unary ~: 'float'")
-    return -self - 1  # type: ignore[operator]
-
-
-def _negate(self: RuntimeScalar) -> RuntimeScalar:
-    return RuntimeScalar(apply(OPS.neg, (self.tensor,)), None if self.example is None else -self.example, self.sources)
-
-
-def _absolute(self: RuntimeScalar) -> RuntimeScalar:
-    return RuntimeScalar(
-        apply(OPS.abs, (self.tensor,)), None if self.example is None else abs(self.example), self.sources
-    )
-
-
-_install()
-RuntimeScalar.__pow__ = _power  # type: ignore[attr-defined]
-RuntimeScalar.__rpow__ = lambda self, other: _power(other, self)  # type: ignore[attr-defined]
-RuntimeScalar.__lshift__ = _shift_left  # type: ignore[attr-defined]
-RuntimeScalar.__rlshift__ = lambda self, other: _shift_left(other, self)  # type: ignore[attr-defined]
-RuntimeScalar.__divmod__ = _divmod  # type: ignore[attr-defined]
-RuntimeScalar.__rdivmod__ = lambda self, other: _divmod(other, self)  # type: ignore[attr-defined]
-RuntimeScalar.__invert__ = _invert  # type: ignore[attr-defined]
-RuntimeScalar.__neg__ = _negate  # type: ignore[attr-defined]
-RuntimeScalar.__pos__ = lambda self: self  # type: ignore[attr-defined]
-RuntimeScalar.__abs__ = _absolute  # type: ignore[attr-defined]
 
 
 def is_number(value: Any) -> bool:

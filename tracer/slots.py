@@ -138,7 +138,7 @@ class TrackedDict(dict):
         for key, value in dict(*others, **entries).items():
             self[key] = value
 
-    def __ior__(self, other: Any) -> Any:
+    def __ior__(self, other: Any) -> Any:  # type: ignore[misc]  # dict's own has other signatures than its __or__
         self.update(other)
         return self
 

@@ -23,7 +23,8 @@ from .state import STATE
 from .storage import Storage
 from .tensor import Step, Tensor
 
-Edge = tuple["Record", int]
+Edge = tuple["Record | Accumulate", int]
+"""An output of a record, or the end of the tape at a leaf."""
 _sequence = itertools.count()
 
 
@@ -45,6 +46,9 @@ class Saved:
     """A value that a vjp rule reads: an alias of the tensor, and the version that its storage had."""
 
     __slots__ = ("tensor", "version", "storage")
+    tensor: Tensor
+    storage: Storage
+    version: int
 
     def own(self) -> None:
         """Copies the value, before an operation that saved its own target overwrites it."""
@@ -63,7 +67,7 @@ class Saved:
             alias._edge, alias._requires_grad = tensor._current_edge(), tensor_requires_grad(tensor)
             alias._accumulator = tensor._accumulator
         self.tensor = alias
-        self.storage: Storage = tensor._storage
+        self.storage = tensor._storage
         self.version = self.storage.version
 
     def unpack(self, record: Record) -> Tensor:
@@ -74,8 +78,7 @@ class Saved:
                 "one of the variables needed for gradient computation has been modified by an inplace operation: "
                 f"[{self.tensor.type_}], which {record.name}{_at(record.loc)} saved, is at version "
                 f"{self.storage.version}; expected version {self.version} instead. Hint: use an out-of-place "
-                "operation, "
-                "or `clone()` the tensor before it is changed",
+                "operation, or `clone()` the tensor before it is changed",
             )
         return self.tensor
 
@@ -115,6 +118,7 @@ class Record:
         "hooks",
         "regions",
         "values",
+        "refusal",
         "__weakref__",
     )
 
@@ -122,13 +126,15 @@ class Record:
         self.op, self.attrs, self.edges, self.name = op, attrs, edges, name
         self.saved_inputs: tuple[Saved | Placeholder, ...] | None = ()
         self.saved_outputs: tuple[Saved | Placeholder, ...] = ()
-        self.sequence = next(_sequence)
+        self.sequence: float = next(_sequence)
         self.loc: Location | None = None
         self.trace = STATE.trace
         self.retained: dict[int, Any] | None = None
         self.values: tuple[Value | None, ...] = ()
         """In a trace: the values of the outputs."""
-        self.hooks: dict[int, list] | None = None
+        self.refusal = ""
+        """Why no gradient can flow through, for whoever tries."""
+        self.hooks: dict[int, Mapping[int, Any]] | None = None
         self.regions: tuple[Graph, ...] = ()
 
     @property
@@ -139,8 +145,7 @@ class Record:
                 GradientError,
                 "Trying to backward through the graph a second time (or directly access saved tensors after they "
                 "have already been freed). Specify retain_graph=True if you need to backward through the graph a "
-                "second time "
-                "or if you need to access saved tensors after calling backward",
+                "second time or if you need to access saved tensors after calling backward",
             )
         return _Unpacked(self, self.saved_inputs, None)  # type: ignore[return-value]
 
@@ -251,7 +256,7 @@ def gradient_edge(tensor: Tensor) -> Edge | None:
     edge = tensor._current_edge()
     if edge is not None:
         return edge
-    return (accumulator_of(tensor), 0) if tensor._requires_grad else None  # type: ignore[return-value]
+    return (accumulator_of(tensor), 0) if tensor._requires_grad else None
 
 
 def accumulator_of(leaf: Tensor) -> Accumulate:
@@ -387,8 +392,9 @@ def move_retained(tensor: Tensor, old: Edge | None) -> None:
     """After a write: `retain_grad` of a tensor is about the value that it holds now."""
     if not tensor._retains_grad or old is None or old == tensor._edge:
         return
-    if old[0].retained:
-        old[0].retained.pop(old[1], None)
+    entry, k = old
+    if isinstance(entry, Record) and entry.retained:
+        entry.retained.pop(k, None)
     retain(tensor)
 
 
@@ -396,6 +402,7 @@ def retain(tensor: Tensor) -> None:
     """Asks `backward` to fill `.grad` of a tensor that is no leaf."""
     assert tensor._edge is not None
     entry, k = tensor._edge
+    assert isinstance(entry, Record)
     if entry.retained is None:
         entry.retained = {}
     entry.retained[k] = weakref.ref(tensor)
@@ -449,4 +456,4 @@ def update_step(step: Step, base: TensorType, view: TensorType) -> tuple[Op, Map
     raise error(GradientError, f"a write through a view made by {op.name} has no inverse")
 
 
-Tensor._current_edge = derived_edge  # type: ignore[method-assign]
+Tensor._current_edge = derived_edge

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import numpy as np
 
@@ -169,8 +169,8 @@ class Tensor(Methods):
         """Whether no recorded operation made this tensor."""
         return self._current_edge() is None
 
-    def _current_edge(self) -> Edge | None:
-        raise NotImplementedError  # attached by tape.py
+    _current_edge: ClassVar[Callable[[Tensor], Edge | None]]
+    """Where the value comes from; attached by tape.py."""
 
     @property
     def grad(self) -> Tensor | None:
@@ -210,6 +210,11 @@ def method(*names: str) -> Callable[[F], F]:
         return function
 
     return attach
+
+
+def attach_property(name: str, get: Callable[[Tensor], Any], put: Callable[[Tensor, Any], None]) -> None:
+    """Makes two functions a property of Tensor that may be assigned."""
+    setattr(Tensor, name, property(get, put))
 
 
 def tensor_property(function: Callable[[Tensor], Any]) -> Callable[[Tensor], Any]:

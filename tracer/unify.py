@@ -30,7 +30,7 @@ class Unifier:
 
     def segments(self, a: Sequence[Any], b: Sequence[Any], top: bool = True) -> None:
         """Compares two lists of nodes."""
-        for x, y in zip(a, b):
+        for x, y in zip(a, b, strict=False):
             self.node(x, y, top)
         if len(a) != len(b):
             longer, extra = (a, "one iteration") if len(a) > len(b) else (b, "the next")
