@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -19,7 +20,8 @@ def structure(module: Module | None) -> str:
     """Torch's text: the class, `extra_repr`, and the children below it."""
     if module is None:
         return "None"
-    if type(module).__repr__ is not module_repr:
+    text: Callable[..., str] = type(module).__repr__
+    if text is not module_repr:
         return repr(module)
     extra, children = module.extra_repr(), module.child_lines()
     lines = [*(extra.split("\n") if extra else []), *children]
@@ -36,7 +38,7 @@ def child_lines(self: Module) -> list[str]:
 
 def summary(module: Module) -> str:
     """A table with one line per parameter, and the totals above it."""
-    rows = [("name", "module", "shape", "dtype", "parameters")]
+    rows: list[tuple[str, ...]] = [("name", "module", "shape", "dtype", "parameters")]
     seen: set[int] = set()
     total = trainable = nbytes = 0
     for prefix, owner in module.named_modules():

@@ -26,8 +26,8 @@ class Parameter(Tensor):
         if requires_grad:
             self.requires_grad_(True)
 
-    def __repr__(self) -> str:
-        return f"Parameter containing:\n{super().__repr__()}"
+    def __repr__(self, contents: str | None = None) -> str:
+        return f"Parameter containing:\n{super().__repr__(contents)}"
 
     def __reduce__(self) -> Any:
         return _rebuild, (type(self), self.detach(), self.requires_grad)

@@ -142,7 +142,7 @@ class Optimizer:
             raise ValueError(
                 "loaded state dict contains a parameter group that doesn't match the size of optimizer's group"
             )
-        by_number = {}
+        by_number: dict[int, Tensor] = {}
         for new, own in zip(saved, self.param_groups, strict=True):
             by_number.update(zip(new["params"], own["params"], strict=True))
             for name, value in new.items():

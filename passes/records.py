@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -12,8 +12,8 @@ from ..ir.graph import Graph, Value
 from ..ir.op import ZERO_GRAD, Op
 from .sparse_sums import add_cotangents
 
-Key = Hashable
-"""Tells values apart: the value itself in a graph, an edge object on a tape."""
+Key = Any
+"""Something hashable that tells values apart: the value itself in a graph, an edge on a tape."""
 
 
 class Record(Protocol):

@@ -122,8 +122,8 @@ def batch_norm(
         if running_mean is None or running_var is None:
             raise error(ShapeError, "Expected running_mean and running_var to be defined when training=False")
         scale = (running_var + eps).rsqrt()
-        mean, scale = _per_channel(input, running_mean, scale)
-        result = (input - mean) * scale
+        shift, factor = _per_channel(input, running_mean, scale)
+        result = (input - shift) * factor
         return named(_affine(result, *_per_channel(input, weight, bias)), "NativeBatchNormBackward0")
     count = math.prod(input.shape[d] for d in dims)
     if count <= 1:

@@ -76,13 +76,13 @@ class _Convolution(Module):
 
     def _padded(self, input: Tensor) -> tuple[Tensor, Any]:
         """The input, padded already when the padding is not zeros, and what is left to pad with zeros."""
-        if self.padding_mode == "zeros":
+        if self.padding_mode == "zeros" or (isinstance(self.padding, str) and self.padding != "same"):
             return input, self.padding
         totals = [span_of(k, d) - 1 for k, d in zip(self.kernel_size, self.dilation, strict=True)]
-        if self.padding == "same":
+        if isinstance(self.padding, str):
             ends = [(t // 2, t - t // 2) for t in totals]
         else:
-            ends = [(0, 0)] * len(totals) if self.padding == "valid" else [(p, p) for p in self.padding]
+            ends = [(p, p) for p in self.padding]
         return functional.pad(input, [p for pair in reversed(ends) for p in pair], self.padding_mode), 0
 
     def extra_repr(self) -> str:

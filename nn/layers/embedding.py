@@ -41,7 +41,8 @@ class Embedding(Module):
         """An embedding over an existing table, which learns only when not `freeze`."""
         if embeddings.ndim != 2:
             raise ValueError("Embeddings parameter is expected to be 2-dimensional")
-        module = cls(*embeddings.shape, padding_idx=padding_idx)
+        rows, columns = embeddings.shape
+        module = cls(rows, columns, padding_idx=padding_idx)
         module.weight = Parameter(embeddings, requires_grad=not freeze)
         return module
 

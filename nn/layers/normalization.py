@@ -228,6 +228,8 @@ class BatchNorm3d(_BatchNorm):
 class _InstanceNorm(_Statistics):
     """Normalises each channel of each example."""
 
+    momentum: float
+
     def __init__(
         self,
         num_features: int,

@@ -60,6 +60,10 @@ class MaxPool3d(_MaxPool):
     function = staticmethod(functional.max_pool3d)
 
 
+def _single(size: Sizes) -> int:
+    return size if isinstance(size, int) else size[0]
+
+
 class AvgPool1d(Module):
     """The mean of every window of the last axis."""
 
@@ -72,9 +76,8 @@ class AvgPool1d(Module):
         count_include_pad: bool = True,
     ) -> None:
         super().__init__()
-        single = [v if v is None or isinstance(v, int) else v[0] for v in (kernel_size, stride, padding)]
-        self.kernel_size, self.padding = (single[0],), (single[2],)
-        self.stride = (single[0] if single[1] is None else single[1],)
+        self.kernel_size, self.padding = (_single(kernel_size),), (_single(padding),)
+        self.stride = self.kernel_size if stride is None else (_single(stride),)
         self.ceil_mode, self.count_include_pad = ceil_mode, count_include_pad
 
     def forward(self, input: Tensor) -> Tensor:
