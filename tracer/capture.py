@@ -140,7 +140,7 @@ class Capture:
             return self.trace.scalar_input(guard, value, name)
         if isinstance(value, Tensor) and value._trace is None:
             value.__dict__.setdefault("_hint", name)
-        if type(value) is types.ModuleType and is_user_file(getattr(value, "__file__", None) or sys.__file__):
+        if type(value) is types.ModuleType and is_user_file(getattr(value, "__file__", None) or "<frozen"):
             return WatchedModule(value, self)
         return self.watched(value)
 

@@ -111,7 +111,7 @@ class _Freezer:
             return self._class(value)
         if isinstance(value, slice):
             return kind, *map(self.freeze, (value.start, value.stop, value.step))
-        if _is_plain(kind):
+        if is_plain(kind):
             return (self._class(kind), *[(k, self.freeze(v)) for k, v in attributes(value)])
         return (kind, value) if _counts_by_value(value) else Is(value)
 
@@ -166,7 +166,7 @@ def _is_users(cls: type) -> bool:
     )
 
 
-def _is_plain(kind: type) -> bool:
+def is_plain(kind: type) -> bool:
     """Whether the attributes of an object of this class are its state: the user's classes and the standard bags of
     attributes.
     """

@@ -357,6 +357,7 @@ class Tracing:
             backward,
             set(trace.outsiders),
             trace.progress,
+            trace.requirements,
             epoch=self.epoch,
         )
         program.aliased = list(self._shared())

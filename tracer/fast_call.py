@@ -97,7 +97,14 @@ def fast_call(program: Program, structure: Any, leaves: Sequence[Any]) -> FastCa
     """The short way for calls like this one; None when the program needs more than it does."""
     if not isinstance(structure, tuple) or structure[0] is not tuple or any(part != LEAF for part in structure[1:]):
         return None
-    if program.effects or program.edges or program.backward is not None or program.leaf_slots or program.progress:
+    if (
+        program.effects
+        or program.edges
+        or program.backward is not None
+        or program.leaf_slots
+        or program.progress
+        or program.requirements
+    ):
         return None
     if not all(type(o) is FreshOutput and o.geometry is None and not o.requires_grad for o in program.outputs):
         return None

@@ -5,6 +5,7 @@ the loop reaches one of them, it is sent to a record of the whole loop instead, 
 node (passes/reverse_control.py). `detach` and `no_grad` inside the body live on tensors, not in the graph:
 `stopped_nodes` writes them into it.
 """
+
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
@@ -68,24 +69,34 @@ class LoopRecord(Record):
 
 def translate(trace: Trace, edge: Edge | None) -> Edge | None:
     """The edge itself, or, for one that leads into an iteration of a captured loop, the edge of the whole loop."""
-    if edge is None:
-        return None
-    entry, k = edge
-    if not isinstance(entry, Record) or isinstance(entry, LoopRecord):
+    if edge is None or not isinstance(edge[0], Record):
         return edge
+    entry, k = edge
     if entry.freed:  # the body called backward on it: that is what its reader must be told
         return edge
     found = trace.captured_loop_of(entry.sequence)
     if found is None:
         return edge
     sequence, draft = found
+    if isinstance(entry, LoopRecord):
+        if entry.draft is draft:
+            return edge
+        value = entry.node.outputs[k]
+    else:
+        value = entry.values[k]
     if draft.record is None:
         draft.record = LoopRecord(trace, draft, sequence)
-    value = entry.values[k]
-    assert value is not None
     inner = trace.forward.get(value)
     while inner is not None and inner is not draft:  # a value of an inner loop: what it is in the outer one's body
         value, inner = inner.last(value), inner.parent
+    return draft.record, draft.record.position(value)
+
+
+def edge_after(trace: Trace, draft: LoopDraft, value: Value) -> Edge:
+    """The edge of the value after a captured loop of `value` in its last iteration."""
+    if draft.record is None:
+        sequence = next(first for first, _, captured in trace.captured if captured is draft)
+        draft.record = LoopRecord(trace, draft, sequence)
     return draft.record, draft.record.position(value)
 
 

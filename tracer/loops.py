@@ -3,27 +3,31 @@
 The body is recorded for successive iterations until two of them are the same graph up to which values they read
 (unify.py). Those before the pair stay as they are; the pair is replaced by a loop (loop_draft.py).
 """
+
 from __future__ import annotations
 
 import builtins
 import ctypes
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from types import FrameType
 from typing import Any
 
+from ..ir.builder import Builder
 from ..ir.errors import TraceError
-from ..ir.graph import Value
+from ..ir.graph import Node, Value
 from ..ir.ops import OPS
-from ..ir.types import int64
+from ..ir.types import TensorType, int64
 from .dispatch import EMIT, apply
 from .location import error, user_location
-from .loop_draft import LoopDraft
+from .loop_draft import Carried, LoopDraft
+from .loop_gradient import edge_after
+from .loop_places import Boundary, Transition, depends, python_change, shown
 from .progress import progress_bar
-from .scalars import RuntimeScalar
+from .scalars import RuntimeScalar, known_example
 from .state import STATE
-from .tape import next_record
-from .tensor import Tensor
+from .storage import Storage
+from .tape import tensor_requires_grad
 from .trace import Trace
 from .unify import Mismatch, Unifier
 
@@ -61,57 +65,6 @@ def _bounds(bounds: tuple[Any, ...]) -> tuple[Any, Any, Any]:
     return start, stop, step
 
 
-class _Boundary:
-    """What stood between two iterations: the position in the trace, and the caller's variables."""
-
-    def __init__(self, trace: Trace, frame: FrameType) -> None:
-        self.position = len(trace.builder.nodes)
-        self.records = next_record()
-        self.locals = dict(frame.f_locals)
-        self.tensors = {name: value for name, value in self.locals.items() if isinstance(value, Tensor)}
-        self.held = {name: _held_value(trace, value) for name, value in self.tensors.items()}
-        self.stored = {storage: state.value for storage, state in trace.states.items()}
-        self.plain = {name: _snapshot(value) for name, value in self.locals.items() if not isinstance(value, (Tensor,))}
-
-
-def _held_value(trace: Trace, tensor: Tensor) -> Value | None:
-    """The value that a tensor's whole storage holds, when the trace knows the tensor."""
-    state = trace.states.get(tensor._storage)
-    if state is None or (tensor._array is None and tensor._trace is not trace):
-        return None
-    return state.value
-
-
-def _snapshot(value: Any) -> Any:
-    """What of a Python value can be compared between two iterations; lists and dicts one level deep."""
-    if type(value) in (int, float, bool, str, bytes, complex) or value is None:
-        return value
-    if type(value) in (list, tuple):
-        return (type(value), len(value), tuple(v if type(v) in (int, float, bool, str) else type(v) for v in value))
-    if type(value) is dict:
-        return (
-            dict,
-            tuple(
-                (k if isinstance(k, (int, str)) else id(k), v if type(v) in (int, float, bool, str) else type(v))
-                for k, v in value.items()
-            ),
-        )
-    return None
-
-
-def _handed_on(before: _Boundary, after: _Boundary) -> dict[Value, Value]:
-    """Value held by a variable or a storage at one boundary -> what the same one holds at the next."""
-    found: dict[Value, Value] = {}
-    places: list[tuple[Mapping[Any, Value | None], Mapping[Any, Value | None]]]
-    places = [(before.held, after.held), (before.stored, after.stored)]
-    for old, new in places:
-        for place, value in old.items():
-            now = new.get(place)
-            if value is not None and now is not None and now is not value:
-                found.setdefault(value, now)
-    return found
-
-
 class _Capture:
     """One loop being captured."""
 
@@ -120,33 +73,42 @@ class _Capture:
         self.loc = user_location()
         self.trips = _trip_count(start, stop, step)
         self.stop_value = trace.read(self.trips.tensor) if type(self.trips) is RuntimeScalar else None
-        self.boundaries: list[_Boundary] = []
+        self.boundaries: list[Boundary] = []
         self.indices: list[Value] = []
-        self.reason = ""
+        self.reason = self.python_reason = ""
+        """Why the last try failed; the second where a Python value was to blame."""
+
+    def _not_uniform(self) -> str:
+        return (
+            f"the body of the loop at {self.loc} does not become uniform in {MOST_RECORDED} iterations, so it cannot "
+            "be "
+            f"one compiled loop: {self.reason}. Make the body the same in every iteration (keep state in tensors made "
+            "before the loop), or use a plain `range` to unroll it"
+        )
 
     def iterations(self) -> Iterator[Any]:
         """Yields the index of each recorded iteration, then leaves one loop in their place."""
-        example = self.trips.example if type(self.trips) is RuntimeScalar else self.trips
+        example = known_example(self.trips) if type(self.trips) is RuntimeScalar else self.trips
         if example is None:
             raise error(
                 TraceError,
-                "weft.range: the number of iterations depends on the index of an outer loop, which changes while the "
-                "program runs; use a fixed number and `weft.where`, or a plain `range`",
+                "weft.range: the number of iterations depends on the index of an outer loop, or on a number that a "
+                "loop computes, which "
+                "changes while the program runs; use a fixed number and `weft.where`, or a plain `range`",
             )
         frame = sys._getframe(1)
-        recorded = max(0, min(int(example), MOST_RECORDED))
-        for count in builtins.range(recorded):
-            self.boundaries.append(_Boundary(self.trace, frame))
-            yield self._index(count)
-            if count > 0 and self._capture(_Boundary(self.trace, frame), count - 1, frame):
-                return
+        recorded = max(0, min(example, MOST_RECORDED))
+        try:
+            for count in builtins.range(recorded):
+                self.boundaries.append(Boundary(self.trace, frame))
+                yield self._index(count)
+                if self._captured(count + 1, example, frame):
+                    return
+        except GeneratorExit:
+            self._pin_trips()  # `break` or `return`: right for this number of iterations only
+            raise
         if example > MOST_RECORDED:
-            raise error(
-                TraceError,
-                f"the body of the loop at {self.loc} does not become uniform in {MOST_RECORDED} iterations, so it "
-                f"cannot be one compiled loop: {self.reason}. Make the body the same in every iteration (keep state in "
-                "tensors made before the loop), or use a plain `range` to unroll it",
-            )
+            raise error(TraceError, self.python_reason or self._not_uniform())
         self._pin_trips()
 
     def _index(self, count: int) -> Any:
@@ -161,89 +123,101 @@ class _Capture:
         if type(self.trips) is RuntimeScalar:
             self.trips.concrete("a loop that was unrolled")
 
-    def _capture(self, end: _Boundary, first: int, frame: FrameType) -> bool:
-        """Tries to replace the last two iterations, of which `first` is the earlier, by a loop."""
-        nodes: list[Any] = self.trace.builder.nodes  # drafts of loops among them
-        before_a, before_b = self.boundaries[-2:]
-        a, b = nodes[before_a.position + 1:before_b.position], nodes[before_b.position + 1:end.position]
-        unifier = Unifier(self.indices[-2], self.indices[-1])
+    # ---- two iterations into a loop ----------------------------------------------------------------------------------
+
+    def _captured(self, done: int, trips: int, frame: FrameType) -> bool:
+        """Tries to replace the last iterations by a loop over single ones, or over pairs (swapped buffers)."""
+        end = Boundary(self.trace, frame)
+        if done >= 2 and self._capture(1, done - 2, end, frame):
+            return True
+        even = done >= 4 and (trips - done) % 2 == 0
+        return even and self._capture(2, done - 4, end, frame)
+
+    def _capture(self, period: int, first: int, end: Boundary, frame: FrameType) -> bool:
+        """Tries to replace the last two rounds of `period` iterations, which begin with number `first`, by a loop."""
+        before_a, before_b = self.boundaries[-2 * period], self.boundaries[-period]
+        indices = dict(zip(self.indices[-2 * period : -period], self.indices[-period:], strict=True))
+        a, b = self._nodes(before_a, before_b, indices), self._nodes(before_b, end, indices.values())
+        unifier = Unifier(indices)
         try:
             unifier.segments(a, b)
-            carried = unifier.carried(self._rebound(before_a, before_b, end, unifier), _handed_on(before_a, before_b))
+            transition = Transition(before_a, before_b, end, unifier)
+            carried = unifier.carried(transition.slots(), transition.following)
+            self._check_python(before_b, end, b, {*indices.values(), *(c.current for c in carried)})
         except Mismatch as mismatch:
-            self.reason = str(mismatch)
+            if period == 1:
+                self.reason, self.python_reason = str(mismatch), self._python_reason(before_b, end)
             return False
-        self._check_python_values(before_b, end)
-        del nodes[before_a.position:]
-        start = self.trace.constant(first, int64)
-        stop = self.stop_value if self.stop_value is not None else self.trace.constant(self.trips, int64)
-        draft = LoopDraft(self.indices[-1], start, stop, b, carried, self.loc)
-        self.trace.progress |= self.progress
-        nodes.append(draft)
+        del self.trace.builder.nodes[before_a.position :]
+        draft = self._draft(period, first, b, carried)
+        self.trace.builder.nodes.append(draft)
         self._forward(draft, unifier, a)
-        self._rebind(draft, before_b, end, frame)
-        self._require(first + 1)
         self.trace.captured.append((before_a.records, end.records, draft))
+        self._rebind(draft, transition, end, frame)
         return True
 
-    def _rebound(
-        self, before_a: _Boundary, before_b: _Boundary, end: _Boundary, unifier: Unifier
-    ) -> list[tuple[Value, Value]]:
-        """The pairs of values that a variable held at the two boundaries, for variables that end up holding an older
-        value."""
-        made = set(unifier.match.values())
-        pairs = []
-        for name, tensor in end.tensors.items():
-            u, v, last = before_a.held.get(name), before_b.held.get(name), end.held.get(name)
-            if (
-                tensor is not before_b.tensors.get(name)
-                and u is not None
-                and v is not None
-                and last is not None
-                and last not in made
-            ):
-                pairs.append((u, v))
-        return pairs
+    def _nodes(self, begin: Boundary, end: Boundary, indices: Iterable[Value]) -> list[Any]:
+        """The nodes between two boundaries, without the indices of the iterations."""
+        skipped = set(indices)
+        return [n for n in self.trace.builder.nodes[begin.position : end.position] if skipped.isdisjoint(n.outputs)]
 
-    def _check_python_values(self, before: _Boundary, end: _Boundary) -> None:
-        for name, value in end.plain.items():
-            earlier = before.plain.get(name)
-            if (
-                isinstance(value, tuple)
-                and isinstance(earlier, tuple)
-                and value[:2] != earlier[:2]
-                and value[0] in (list, dict)
-            ):
-                raise error(
-                    TraceError,
-                    f"the {value[0].__name__} `{name}` grows in the loop at {self.loc}, but the compiled loop runs the "
-                    "body's "
-                    f"Python code only once: write into a tensor made before the loop, `{name}[i] = value`",
-                )
-            if name in before.plain and repr(value) != repr(earlier):
-                raise error(
-                    TraceError,
-                    f"the Python value `{name}` changes in the loop at {self.loc} (from {earlier!r} to {value!r}), but "
-                    "the compiled "
-                    "loop runs the body's Python code only once: compute it from the loop's index, or keep it in a "
-                    "tensor "
-                    f"(`{name} = weft.tensor(...)` before the loop, `{name} += 1` in it)",
-                )
+    def _check_python(self, before: Boundary, end: Boundary, nodes: list[Any], changing: set[Value]) -> None:
+        """Refuses rounds after which a Python value differs, or in which Python looked at a number that changes."""
+        change = self._python_reason(before, end)
+        if change:
+            raise Mismatch(change)
+        changing = depends(nodes, changing)
+        for value, why in self.trace.looked[before.looked : end.looked]:
+            if value in changing:
+                raise Mismatch(f"{why} needs the value of a number that changes from one iteration to the next")
+
+    def _python_reason(self, before: Boundary, end: Boundary) -> str:
+        change = python_change(before, end)
+        if change is None:
+            return ""
+        what, remedy = change
+        return (
+            f"{what} in the loop at {self.loc}, but the compiled loop runs the body's Python code only once: {remedy}"
+        )
+
+    def _draft(self, period: int, first: int, nodes: list[Any], carried: list[Carried]) -> LoopDraft:
+        """The loop, over single iterations from `first` on, or over pairs of them."""
+        trace, trips = self.trace, self.trips
+        if self.progress:
+            trace.progress = trips.formula if type(trips) is RuntimeScalar else lambda _: trips
+        if period == 1:
+            if type(trips) is RuntimeScalar:
+                trace.require_at_least(trips, first + 1)
+            start = trace.constant(first, int64)
+            stop = self.stop_value if self.stop_value is not None else trace.constant(trips, int64)
+            return LoopDraft(self.indices[-1], start, stop, nodes, carried, self.loc)
+        if type(trips) is RuntimeScalar:
+            trips = trips.concrete("a loop whose iterations differ in pairs")
+        pair = Value(TensorType((), int64))
+        even, odd = self.indices[-2:]
+        prefix = self._affine(pair, period, first, even) + self._affine(even, 1, 1, odd)
+        start, stop = trace.constant(0, int64), trace.constant((trips - first) // period, int64)
+        return LoopDraft(pair, start, stop, prefix + nodes, carried, self.loc)
+
+    def _affine(self, x: Value, factor: int, offset: int, result: Value) -> list[Node]:
+        """Nodes that give `x * factor + offset` under the name `result`."""
+        b = Builder("pairs")
+        b.loc = self.loc
+        scaled = b.mul(x, b.index_scalar(factor))
+        offset_value = b.index_scalar(offset)
+        return [*b.nodes, Node(OPS.add, (scaled, offset_value), {}, (result,), self.loc)]
 
     def _forward(self, draft: LoopDraft, unifier: Unifier, a: list[Any]) -> None:
-        """Values of the last iteration are results of the loop from now on; those of the vanished one are gone."""
-        trace, currents = self.trace, {c.current for c in draft.carried}
+        """Values of the last iteration are results of the loop from now on; those of the vanished ones are gone."""
+        trace = self.trace
         vanished = (
             f"a value of an earlier iteration of the loop at {self.loc} is used after it, but that iteration is one of "
-            "many that the "
-            "compiled loop runs: store it with `out[i] = value` into a tensor made before the loop"
+            "many that the compiled "
+            "loop runs: store it with `out[i] = value` into a tensor made before the loop"
         )
         for u in unifier.top:
             trace.forward_value(unifier.match[u], draft)
-            if u in currents:
-                trace.forward_value(u, draft)
-            else:
-                trace.dead[u] = vanished
+            trace.dead[u] = vanished
         for inner in a:
             if isinstance(inner, LoopDraft):
                 inner.vanished = vanished
@@ -251,27 +225,33 @@ class _Capture:
             if isinstance(inner, LoopDraft):
                 inner.parent = draft
 
-    def _rebind(self, draft: LoopDraft, before_b: _Boundary, end: _Boundary, frame: FrameType) -> None:
-        """Gives variables that end an iteration holding another variable's old value (`a, b = b, a`) their value after
-        the loop."""
-        currents = {c.current for c in draft.carried}
-        changed = False
-        variables = frame.f_locals               # one snapshot: before 3.13 every look makes a new one
-        for name, tensor in end.tensors.items():
-            value = end.held.get(name)
-            if tensor is before_b.tensors.get(name) or value not in currents or value in self.trace.forward:
+    def _rebind(self, draft: LoopDraft, transition: Transition, end: Boundary, frame: FrameType) -> None:
+        """Gives the places that end an iteration with another place's old value (`a, b = b, a`) their value after the
+        loop.
+        """
+        trace = self.trace
+        for place, value in transition.moved.items():
+            last = draft.last(value)
+            trace.after_loops.add(last)
+            if isinstance(place, Storage):
+                trace.states[place].value = last
                 continue
-            assert value is not None
-            after = self.trace.new_tensor(draft.last(value))
-            after._requires_grad = False
-            variables[name] = after
-            changed = True
-        if changed and sys.version_info < (3, 13):
+            holder = end.holders[place]
+            if type(holder) is RuntimeScalar:
+                end.setters[place](RuntimeScalar(trace.new_tensor(last), None, holder.sources))
+                continue
+            fresh = trace.over(holder, last)  # type: ignore[arg-type]
+            trace.states[fresh._storage].reason_read_only = (
+                f"a write into `{shown(place)}`: which tensor it is depends on the number of iterations of the loop at "
+                f"{self.loc}; clone() it "
+                "before it is written"
+            )
+            if tensor_requires_grad(holder):  # type: ignore[arg-type]
+                fresh._edge, fresh._requires_grad = edge_after(trace, draft, value), True
+            end.setters[place](fresh)
+        if transition.moved and sys.version_info < (3, 13):
+            # the variables were set in a snapshot of the frame's
             ctypes.pythonapi.PyFrame_LocalsToFast(ctypes.py_object(frame), ctypes.c_int(0))
-
-    def _require(self, trips: int) -> None:
-        if type(self.trips) is RuntimeScalar:
-            self.trace.require_at_least(self.trips, trips)
 
 
 def _trip_count(start: Any, stop: Any, step: Any) -> Any:
@@ -282,7 +262,8 @@ def _trip_count(start: Any, stop: Any, step: Any) -> Any:
         return stop
     trips = (stop - start + step - (1 if step > 0 else -1)) // step
     clamped = apply(OPS.maximum, (trips.tensor, EMIT.scalar(0, int64)))
-    return RuntimeScalar(clamped, max(trips.example, 0), trips.sources)
+    example = None if trips.example is None else max(trips.example, 0)
+    return RuntimeScalar(clamped, example, trips.sources, lambda get: max(trips.formula(get), 0))
 
 
 __all__ = ["range"]

@@ -16,6 +16,7 @@ from .compiled_backward import BackwardProgram
 from .dispatch import check_not_frozen
 from .outputs import Made, Output, Place, tensor_at
 from .progress import ProgressBar
+from .scalars import Formula
 from .slots import EPOCH, KEYS, MISSING
 from .structure import unflatten
 from .tensor import Tensor
@@ -56,7 +57,10 @@ class Program:
     backward: BackwardProgram | None
     known: set[int]
     """ids of the tensors from outside that the trace read."""
-    progress: bool
+    progress: Formula | None
+    """The number of iterations that a progress bar shows; None without one."""
+    requirements: list[tuple[Formula, int]] = field(default_factory=list)
+    """Numbers of iterations computed from inputs, and the least that the program is right for."""
     epoch: int = -1
     aliases: tuple[Any, ...] = ()
     """See `shared_memory`."""
@@ -100,6 +104,9 @@ class Program:
                         return reason
             elif entry.whole and source is not None and run_type(tensor_at(source, leaves), True) != entry.param.type:
                 return f"the memory that `{entry.param.hint or 'an argument'}` is part of changed its shape"
+        for formula, least in self.requirements:
+            if self._computed(formula, leaves) < least:
+                return f"a computed number of iterations is less than {least}"
         for guard in self.guards:
             if not guard.holds():
                 return f"{guard.label} changed"
@@ -203,7 +210,7 @@ class Program:
             check_not_frozen(tensor, self.build.traced.name)
         backward = self.backward
         saved = None if backward is None or backward.refusal else backward.save(arrays, self._tensors(leaves))
-        results = self.build.run(arrays) if not self.progress else self._run_with_bar(arrays)
+        results = self.build.run(arrays) if self.progress is None else self._run_with_bar(arrays, leaves)
         for tensor in written:
             tensor._storage.version += 1
         record: Record | None = None
@@ -224,8 +231,17 @@ class Program:
         """The returned structure with these leaves."""
         return unflatten(self.structure, values)
 
-    def _run_with_bar(self, arrays: Sequence[Any]) -> list[np.ndarray]:
+    def _computed(self, formula: Formula, leaves: Sequence[Any]) -> Any:
+        """What a formula gives for the inputs of a call; -1 where Python's arithmetic fails."""
+        try:
+            return formula(lambda entry: self._number(entry, leaves, self.sources[entry.position]))
+        except ArithmeticError:
+            return -1
+
+    def _run_with_bar(self, arrays: Sequence[Any], leaves: Sequence[Any]) -> list[np.ndarray]:
         bar = ProgressBar()
+        assert self.progress is not None
+        bar.total = self._computed(self.progress, leaves)
         results = self.build.run(arrays, bar.show)
         bar.finish()
         return results

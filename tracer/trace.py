@@ -23,7 +23,7 @@ from .capture_values import Is, freeze, same_value
 from .layout import contiguous_strides, step_geometry
 from .location import error, user_location
 from .loop_draft import LoopDraft, close_nodes
-from .scalars import RuntimeScalar
+from .scalars import Formula, RuntimeScalar
 from .slots import KEYS, MISSING
 from .state import STATE
 from .storage import Storage
@@ -170,6 +170,8 @@ class Trace:
         """What watches the function's reads of outside variables (capture.py), for compiled functions that it calls."""
         self.looked: list[tuple[Value, str]] = []
         """Numbers whose value Python code looked at, and why."""
+        self.requirements: list[tuple[Formula, int]] = []
+        """Numbers of iterations computed from inputs, and the least that the program is right for."""
         self.after_loops: set[Value] = set()
         """Values that captured loops give."""
         self.forward: dict[Value, LoopDraft] = {}
@@ -184,8 +186,8 @@ class Trace:
         it."""
         self.readers: dict[Value, Tensor] = {}
         """For regions: value that a storage holds -> a tensor that was read there."""
-        self.progress = False
-        """Whether a loop asked for a progress bar."""
+        self.progress: Formula | None = None
+        """The number of iterations of a loop that asked for a progress bar."""
         self.captured: list[tuple[int, int, LoopDraft]] = []
         """Captured loops, with the range of records (see `tape.next_record`) that their recorded iterations made."""
         self.value_edges: dict[Value, Edge] = {}
@@ -396,7 +398,29 @@ class Trace:
             new = self._store(inner, path[1:], new)
         return self.add(update, (base, new) if reads == 2 else (new,), update_attrs).output
 
+    def path_of(self, tensor: Tensor) -> tuple[Step, ...]:
+        """The view steps from what is in a tensor's storage to the tensor, as far as the trace has met it."""
+        if tensor._array is None:
+            return tensor._path
+        known = self.paths.get(id(tensor))
+        return known[1] if known is not None and known[0] is tensor else ()
+
+    def over(self, tensor: Tensor, value: Value) -> Tensor:
+        """A tensor like another one, over a storage of its own that holds `value`."""
+        fresh = self.new_tensor(value)
+        fresh._path, fresh._type = self.path_of(tensor), tensor.type_
+        if fresh._path:
+            fresh._strides, fresh._offset = tensor.stride(), tensor.storage_offset()
+        return fresh
+
     # ---- captured loops ----------------------------------------------------------------------------------------------
+
+    def settled(self, value: Value) -> Value:
+        """As `resolve`, as far as the results of captured loops were asked for already."""
+        draft = self.forward.get(value)
+        while draft is not None and not draft.vanished and (value in draft.finals or value in draft.lasts):
+            value, draft = draft.last(value), draft.parent
+        return value
 
     def forward_value(self, value: Value, draft: LoopDraft) -> None:
         """From now on, `value` means its value in the last iteration of a captured loop."""
@@ -415,7 +439,8 @@ class Trace:
             if source.param is self.states[trips.tensor._storage].value:
                 source.at_least = max(least, source.at_least or 0)
                 return
-        trips.concrete("the number of iterations of a loop, computed from arguments")
+        assert trips.formula is not None
+        self.requirements.append((trips.formula, least))
 
     # ---- numbers -----------------------------------------------------------------------------------------------------
 
@@ -438,7 +463,7 @@ class Trace:
         entry = ScalarInput(source, self.builder.param(TensorType((), dtype), hint), example, len(self.inputs_order))
         self.scalars.append(entry)
         self.inputs_order.append(entry)
-        return RuntimeScalar(self.new_tensor(entry.param), example, frozenset([entry]))
+        return RuntimeScalar(self.new_tensor(entry.param), example, frozenset([entry]), lambda get: get(entry))
 
     # ---- tracked slots -----------------------------------------------------------------------------------------------
 
@@ -486,10 +511,10 @@ class Trace:
             scalar = self.scalar_input(entry, value, str(key) if str(key).isidentifier() else "")
             (entry.scalar,) = scalar.sources
             return scalar
-        return RuntimeScalar(self._scalar_tensor(entry.scalar), value, frozenset([entry.scalar]))
-
-    def _scalar_tensor(self, entry: ScalarInput) -> Tensor:
-        return self.new_tensor(entry.param)
+        scalar_entry = entry.scalar
+        return RuntimeScalar(
+            self.new_tensor(scalar_entry.param), value, frozenset([scalar_entry]), lambda get: get(scalar_entry)
+        )
 
     def slot_write(self, container: Any, key: Any, previous: Any, value: Any) -> Any:
         """Logs a write of a tracked dict; the value to store."""

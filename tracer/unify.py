@@ -3,9 +3,10 @@
 The earlier iteration is `a`, the later one `b`. Where both read the same outside value it is invariant; where `b` reads
 a value of `a` (or the value that `a` itself read in another place: `a, b = b, a + b`), that value is carried.
 """
+
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from ..ir.graph import Value
@@ -19,10 +20,10 @@ class Mismatch(Exception):
 class Unifier:
     """Walks two segments side by side and collects what is carried."""
 
-    def __init__(self, a_index: Value, b_index: Value) -> None:
-        self.match: dict[Value, Value] = {a_index: b_index}
+    def __init__(self, indices: Mapping[Value, Value]) -> None:
+        self.match: dict[Value, Value] = dict(indices)
         """Value of `a` -> its counterpart in `b`."""
-        self.top: set[Value] = {a_index}
+        self.top: set[Value] = set(indices)
         """The values of `a` itself (not of the bodies of loops in it)."""
         self.pairs: dict[Value, Value] = {}
         """Outside value that `b` reads -> the one that `a` reads in the same places."""
@@ -41,8 +42,14 @@ class Unifier:
         if isinstance(x, LoopDraft) and isinstance(y, LoopDraft):
             self.draft(x, y, top)
             return
-        if isinstance(x, LoopDraft) or isinstance(y, LoopDraft) or x.op is not y.op or len(x.inputs) != len(y.inputs) \
-                or not same_attrs(x.attrs, y.attrs) or x.regions != y.regions:
+        if (
+            isinstance(x, LoopDraft)
+            or isinstance(y, LoopDraft)
+            or x.op is not y.op
+            or len(x.inputs) != len(y.inputs)
+            or not same_attrs(x.attrs, y.attrs)
+            or x.regions != y.regions
+        ):
             raise Mismatch(f"{describe(x)} in one iteration, {describe(y)} in the next")
         for u, v in zip(x.inputs, y.inputs, strict=True):
             self.read(u, v, x)
@@ -96,32 +103,33 @@ class Unifier:
         elif self.pairs.setdefault(v, u) is not u:
             raise Mismatch(f"{describe(where)} reads, from one iteration to the next, one value in place of two")
 
-    def carried(self, extra: Iterable[tuple[Value, Value]], held: Mapping[Value, Value]) -> list[Carried]:
+    def carried(
+        self, handed_on: Iterable[tuple[Value, Value]], following: Callable[[Value, Value], Value]
+    ) -> list[Carried]:
         """The carried values.
 
         Args:
-            extra: pairs (before `a`, before `b`) that must be carried though no node reads them.
-            held: what a variable or storage held before `a` -> what the same one held before `b`; used where a value is
-                handed on through several iterations before it is read.
+            handed_on: pairs (before `a`, before `b`) that must be carried though no node reads them.
+            following: what is held after `b` where a value was held before `a` and another before `b`, of which neither
+                iteration made the second.
         """
-        for u, v in extra:
+        for u, v in handed_on:
             if u is not v:
                 self.pairs.setdefault(v, u)
         result, waiting = [], list(self.pairs.items())
-        for v, u in waiting:                # grows: a value handed on needs a slot for each place it passes
+        for v, u in waiting:  # grows: a value handed on needs a slot for each place it passes
             if u.type != v.type:
                 raise Mismatch(f"a value is {u.type} before one iteration and {v.type} before the next")
             if v in self.top:
                 result.append(Carried(u, v, self.match[v]))
                 continue
-            following = [w for w, initial in self.pairs.items() if initial is v]
-            if not following and v in held and held[v] is not v and held[v] not in self.pairs:
-                following = [held[v]]
-                self.pairs[held[v]] = v
-                waiting.append((held[v], v))
-            if len(following) != 1 or v in self.invariant:
+            if v in self.invariant:
                 raise Mismatch("an iteration reads an outside value that the one before it did not read")
-            result.append(Carried(u, v, following[0]))
+            w = following(u, v)
+            if w not in self.pairs:
+                self.pairs[w] = v
+                waiting.append((w, v))
+            result.append(Carried(u, v, w))
         return result
 
 
@@ -137,5 +145,3 @@ def describe(node: Any) -> str:
     attrs = ", ".join(f"{k}={v}" for k, v in node.attrs.items())
     place = f" at {node.loc}" if node.loc is not None else ""
     return f"`{node.op.name}{' ' + attrs if attrs else ''}`{place}"
-
-
