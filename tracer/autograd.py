@@ -394,6 +394,8 @@ def detach_(self: Tensor) -> Tensor:
     if STATE.trace is not None and self._array is not None:
         STATE.trace.know(self)
     self._edge, self._requires_grad = None, False
+    if STATE.trace is None:
+        EPOCH.bump()
     EPOCH.bump()
     return self
 

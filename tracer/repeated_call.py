@@ -81,7 +81,7 @@ def _quick_source(entry: Lifted | ScalarInput, source: int | SlotLog | None) -> 
 def repeated_call(program: Program, structure: Any, leaves: Sequence[Any]) -> RepeatedCall | None:
     """The short way for calls with these leaves; None when an argument may change unseen."""
     read = {id(s) for s in program.leaf_slots}
-    if any(id(slot) in read for slot, _ in program.effects) or program.edges or program.aliased:
+    if any(id(slot) in read for slot, _ in program.effects) or program.edges or program.aliased or program.requirements:
         return None
     kept: list[Any] = []
     for leaf in leaves:
