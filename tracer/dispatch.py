@@ -18,7 +18,6 @@ from ..ir.graph import Graph
 from ..ir.op import GradientRule, Op, Trait
 from .location import error
 from .slots import EPOCH
-from .slots import EPOCH
 from .state import STATE
 from .tape import constant_edge, derived_edge, gradient_edge, move_retained, rebase, record, tensor_requires_grad
 from .tensor import Step, Tensor, wrap
@@ -205,8 +204,6 @@ def written(target: Tensor, new: Tensor, op_name: str) -> None:
         target._storage.version += 1
         return
     new_edge, old_edge = gradient_edge(new), derived_edge(target)
-    if STATE.trace is None and not (target if base is None else base)._requires_grad:
-        EPOCH.bump()  # a compiled program may have captured it as a tensor without gradient
     if STATE.trace is None and (old_edge is None or base is not None and base._edge is None):
         EPOCH.bump()  # a leaf that was an argument of a compiled call is one no longer
     if new_edge is None and old_edge is not None:
