@@ -22,9 +22,10 @@ from .creation import tensor as make_tensor
 from .dispatch import EMIT, apply, check_writable, link_view, require_no_trace, write
 from .dtypes import torch_name
 from .location import error
+from .parts import check_index, wrapped_position
 from .promotion import as_tensor_of, common_shape, named, operand, tensor_over, wants_grad
 from .scalars import RuntimeScalar
-from .shape import chain, check_index, reshape_step, wrapped_position
+from .shape import chain, reshape_step
 from .state import STATE
 from .tensor import Step, Tensor, method, wrap
 

@@ -20,10 +20,11 @@ from .dtypes import as_dtype
 from .inplace import in_place
 from .joining import cat
 from .location import error
+from .parts import narrow
 from .promotion import as_tensor_of, floating_type, named, operand, result_type
 from .reductions import MaxResult, check_same_shape, take_along
 from .reductions import sum as sum_of
-from .shape import narrow, reshape, slice_step
+from .shape import reshape, slice_step
 from .tensor import Tensor, method, wrap
 
 

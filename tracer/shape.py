@@ -1,28 +1,28 @@
-"""Views: other shapes, orders and parts of the same memory. Each is a chain of the IR's view ops."""
+"""Views: other shapes and orders of the same memory, each a chain of the IR's view ops; copies, and facts of layout."""
+
 from __future__ import annotations
 
-import operator
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from ..ir.errors import GradientError, IndexRangeError, ShapeError, TraceError
+from ..ir.errors import GradientError, ShapeError, TraceError
 from ..ir.ops import OPS
-from ..ir.types import DType, int64
+from ..ir.types import DType
 from .axes import axes, axis, count, infer_sizes, sizes
-from .dispatch import EMIT, apply, apply_copy, link_view
+from .dispatch import apply_copy, link_view
 from .dispatch import view as view_step
 from .layout import contiguous_strides, view_strides
 from .location import error
 from .promotion import named, wants_grad
-from .scalars import RuntimeScalar
 from .slots import EPOCH
 from .state import STATE
 from .tape import tensor_requires_grad
 from .tensor import Step, Tensor, method, tensor_property, wrap
 
 # ---- making views ----------------------------------------------------------------------------------------------------
+
 
 def chain(x: Tensor, steps: Sequence[Step], name: str = "", array: np.ndarray | None = None) -> Tensor:
     """The view of `x` that `steps` lead to; `array` is its memory where the caller has it already. `name` is what
@@ -76,6 +76,7 @@ def can_view(x: Tensor, shape: Sequence[int]) -> bool:
 
 # ---- shapes ----------------------------------------------------------------------------------------------------------
 
+
 @method()
 def view(input: Tensor, *shape: Any) -> Tensor:
     """The same memory in another shape; one size may be -1. An error when the memory's layout does not allow it."""
@@ -83,9 +84,12 @@ def view(input: Tensor, *shape: Any) -> Tensor:
         raise error(ShapeError, "view(dtype): a tensor's memory has one dtype; use `.to(dtype)` for the values")
     wanted = infer_sizes(sizes(shape), count(input.shape))
     if not can_view(input, wanted):
-        raise error(ShapeError, "view size is not compatible with input tensor's size and stride (at least one "
-                                "dimension spans across two "
-                                "contiguous subspaces). Use .reshape(...) instead.")
+        raise error(
+            ShapeError,
+            "view size is not compatible with input tensor's size and stride (at least one "
+            "dimension spans across two "
+            "contiguous subspaces). Use .reshape(...) instead.",
+        )
     return chain(input, [reshape_step(wanted)])
 
 
@@ -121,7 +125,7 @@ def flatten(input: Tensor, start_dim: int = 0, end_dim: int = -1) -> Tensor:
         raise error(ShapeError, "flatten() has invalid args: start_dim cannot come after end_dim")
     if first == last:
         return input
-    return reshape(input, *shape[:first], count(shape[first:last + 1]), *shape[last + 1:])
+    return reshape(input, *shape[:first], count(shape[first : last + 1]), *shape[last + 1 :])
 
 
 @method()
@@ -138,10 +142,12 @@ def unflatten(input: Tensor, dim: int, sizes: Sequence[int]) -> Tensor:
     try:
         parts = infer_sizes(tuple(sizes), shape[d])
     except ShapeError:
-        raise error(ShapeError, f"unflatten: Provided sizes {list(sizes)} don't multiply up to the size of dim {d} "
-                                f"({shape[d]}) in the input tensor") \
-            from None
-    return view(input, *shape[:d], *parts, *shape[d + 1:])
+        raise error(
+            ShapeError,
+            f"unflatten: Provided sizes {list(sizes)} don't multiply up to the size of dim {d} "
+            f"({shape[d]}) in the input tensor",
+        ) from None
+    return view(input, *shape[:d], *parts, *shape[d + 1 :])
 
 
 @method()
@@ -181,19 +187,26 @@ def expand(input: Tensor, *size: Any) -> Tensor:
     wanted, shape = list(sizes(size)), tuple(input.shape)
     lead = len(wanted) - len(shape)
     if lead < 0:
-        raise error(ShapeError, f"expand: the number of sizes provided ({len(wanted)}) must be greater or equal to "
-                                "the number of dimensions in "
-                                f"the tensor ({len(shape)})")
+        raise error(
+            ShapeError,
+            f"expand: the number of sizes provided ({len(wanted)}) must be greater or equal to "
+            "the number of dimensions in "
+            f"the tensor ({len(shape)})",
+        )
     for k, n in enumerate(wanted):
         if n == -1 and k < lead:
-            raise error(ShapeError, "The expanded size of the tensor (-1) isn't allowed in a leading, non-existing "
-                                    "dimension 0")
+            raise error(
+                ShapeError, "The expanded size of the tensor (-1) isn't allowed in a leading, non-existing dimension 0"
+            )
         if n == -1:
             wanted[k] = shape[k - lead]
         elif k >= lead and shape[k - lead] not in (1, n):
-            raise error(ShapeError, f"The expanded size of the tensor ({n}) must match the existing size "
-                                    f"({shape[k - lead]}) at non-singleton "
-                                    f"dimension {k}.  Target sizes: {list(sizes(size))}.  Tensor sizes: {list(shape)}")
+            raise error(
+                ShapeError,
+                f"The expanded size of the tensor ({n}) must match the existing size "
+                f"({shape[k - lead]}) at non-singleton "
+                f"dimension {k}.  Target sizes: {list(sizes(size))}.  Tensor sizes: {list(shape)}",
+            )
     steps: list[Step] = [(OPS.broadcast, {"shape": tuple(wanted)})]
     if lead and 1 in wanted[:lead]:  # so that an axis of size 1 has the stride that unsqueeze gives it
         steps.insert(0, reshape_step((1,) * lead + shape))
@@ -214,14 +227,18 @@ def broadcast_to(input: Tensor, *size: Any) -> Tensor:
 
 # ---- order of axes ---------------------------------------------------------------------------------------------------
 
+
 @method()
 def permute(input: Tensor, *dims: Any) -> Tensor:
     """The axes in the order `dims`."""
     order, rank = sizes(dims), input.ndim
     if len(order) != rank:
-        raise error(ShapeError, "permute: number of dimensions in the tensor input does not match the length of the "
-                                "desired ordering of "
-                                f"dimensions i.e. input.dim() = {rank} is not equal to len(dims) = {len(order)}")
+        raise error(
+            ShapeError,
+            "permute: number of dimensions in the tensor input does not match the length of the "
+            "desired ordering of "
+            f"dimensions i.e. input.dim() = {rank} is not equal to len(dims) = {len(order)}",
+        )
     order = tuple(axis(d, rank) for d in order)
     if len(set(order)) != rank:
         raise error(ShapeError, "permute(): duplicate dims are not allowed.")
@@ -260,8 +277,9 @@ def T(self: Tensor) -> Tensor:
 def mT(self: Tensor) -> Tensor:
     """The last two axes exchanged."""
     if self.ndim < 2:
-        raise error(ShapeError, f"tensor.mT is only supported on matrices or batches of matrices. Got {self.ndim}-D "
-                                "tensor.")
+        raise error(
+            ShapeError, f"tensor.mT is only supported on matrices or batches of matrices. Got {self.ndim}-D tensor."
+        )
     return transpose(self, -2, -1)
 
 
@@ -286,8 +304,9 @@ def movedim(input: Tensor, source: int | Sequence[int], destination: int | Seque
     moved = [axis(d, rank) for d in (source if isinstance(source, Sequence) else [source])]
     places = [axis(d, rank) for d in (destination if isinstance(destination, Sequence) else [destination])]
     if len(moved) != len(places) or len(set(moved)) != len(moved) or len(set(places)) != len(places):
-        raise error(ShapeError, f"movedim: source {source} and destination {destination} must name as many axes, each "
-                                "once")
+        raise error(
+            ShapeError, f"movedim: source {source} and destination {destination} must name as many axes, each once"
+        )
     rest = iter([k for k in range(rank) if k not in moved])
     at = dict(zip(places, moved, strict=True))
     return permute(input, *[at[k] if k in at else next(rest) for k in range(rank)])
@@ -296,243 +315,8 @@ def movedim(input: Tensor, source: int | Sequence[int], destination: int | Seque
 moveaxis = movedim
 
 
-# ---- parts -----------------------------------------------------------------------------------------------------------
-
-def traced_position(position: Any) -> Tensor | None:
-    """The 0-d tensor behind a position that is known only when the compiled program runs; None for a plain int."""
-    if type(position) is RuntimeScalar:
-        return position.tensor
-    return position if isinstance(position, Tensor) and STATE.trace is not None and not position.ndim else None
-
-
-def wrapped_position(position: Tensor, n: int) -> Tensor:
-    """A traced position along an axis of size n, with negative ones counted from the end."""
-    position = EMIT.cast(position, int64)
-    from_end = apply(OPS.add, (position, EMIT.scalar(n, int64)))
-    return apply(OPS.select, (apply(OPS.lt, (position, EMIT.scalar(0, int64))), from_end, position))
-
-
-def _part_at(x: Tensor, d: int, start: Tensor, length: int) -> Tensor:
-    """`length` elements of axis d from a traced position, as a new value."""
-    shape = tuple(x.shape)
-    if not 0 <= length <= shape[d]:
-        raise error(IndexRangeError, f"narrow: {length} elements do not fit dimension {d} of size {shape[d]}")
-    starts = [wrapped_position(start, shape[d]) if k == d else EMIT.scalar(0, int64) for k in range(len(shape))]
-    return apply(OPS.dynamic_slice, (x, *starts), {"sizes": (*shape[:d], length, *shape[d + 1:])})
-
-
-@method()
-def narrow(input: Tensor, dim: int, start: Any, length: int) -> Tensor:
-    """`length` elements from `start` along `dim`. In a compiled function `start` may be a traced number; the result is
-    then a copy."""
-    shape = tuple(input.shape)
-    if not shape:
-        raise error(ShapeError, "narrow() cannot be applied to a 0-dim tensor.")
-    d, length = axis(dim, len(shape)), operator.index(length)
-    n, traced = shape[d], traced_position(start)
-    if traced is not None:
-        return named(_part_at(input, d, traced, length), "SliceBackward0")
-    start = operator.index(start)
-    if not -n <= start <= n:
-        raise error(IndexRangeError, f"start out of range (expected to be in range of [{-n}, {n}], but got {start})")
-    first = start + n if start < 0 else start
-    if length < 0 or first + length > n:
-        raise error(IndexRangeError, f"start ({first}) + length ({length}) exceeds dimension size ({n}).")
-    return chain(input, [slice_step(shape, d, first, first + length)])
-
-
-def check_index(index: int, size: int, dim: int) -> int:
-    """An index along one axis, counted from the front."""
-    if not -size <= index < size:
-        raise error(IndexRangeError, f"index {index} is out of bounds for dimension {dim} with size {size}")
-    return index + size if index < 0 else index
-
-
-def select_steps(shape: Sequence[int], d: int, index: int) -> list[Step]:
-    """The view steps that take one index of axis `d`, which disappears."""
-    return [slice_step(shape, d, index, index + 1), reshape_step([*shape[:d], *shape[d + 1:]])]
-
-
-@method()
-def select(input: Tensor, dim: int, index: Any) -> Tensor:
-    """The part at one index of axis `dim`, which disappears. In a compiled function `index` may be a traced number: a
-    copy then."""
-    shape = tuple(input.shape)
-    if not shape:
-        raise error(IndexRangeError, "select() cannot be applied to a 0-dim tensor.")
-    d, traced = axis(dim, len(shape)), traced_position(index)
-    if traced is not None:
-        return named(EMIT.view_as(_part_at(input, d, traced, 1), (*shape[:d], *shape[d + 1:])), "SelectBackward0")
-    return _selected(input, d, check_index(operator.index(index), shape[d], d), "SelectBackward0")
-
-
-def _selected(x: Tensor, d: int, index: int, name: str) -> Tensor:
-    array = x._array
-    key: tuple[Any, ...] = (*(slice(None),) * d, index, ...)
-    part = None if array is None else array[key]
-    return chain(x, select_steps(tuple(x.shape), d, index), name, part)
-
-
-@method()
-def unbind(input: Tensor, dim: int = 0) -> tuple[Tensor, ...]:
-    """The parts at all indices of axis `dim`."""
-    shape = tuple(input.shape)
-    if not shape:
-        raise error(ShapeError, "Dimension specified as 0 but tensor has no dimensions")
-    d = axis(dim, len(shape))
-    return tuple(_selected(input, d, k, "UnbindBackward0") for k in range(shape[d]))
-
-
-@method()
-def split(input: Tensor, split_size_or_sections: int | Sequence[int], dim: int = 0) -> tuple[Tensor, ...]:
-    """Pieces along `dim`: of one size (the last may be smaller), or of the sizes given."""
-    shape = tuple(input.shape)
-    if not shape:
-        raise error(ShapeError, "split expects at least a 1-dimensional tensor")
-    d = axis(dim, len(shape))
-    n = shape[d]
-    if isinstance(split_size_or_sections, int):
-        size = operator.index(split_size_or_sections)
-        if size < 0 or (size == 0 and n):
-            raise error(ShapeError, f"split expects split_size be non-negative, but got split_size={size}"
-                        if size < 0 else
-                        f"split_size can only be 0 if dimension size is 0, but got dimension size of {n}")
-        bounds = [(a, min(a + size, n)) for a in range(0, n, size)] if n else [(0, 0)]
-        return tuple(chain(input, [slice_step(shape, d, a, b)], "SplitBackward0") for a, b in bounds)
-    return split_with_sizes(input, split_size_or_sections, d)
-
-
-@method()
-def split_with_sizes(input: Tensor, split_sizes: Sequence[int], dim: int = 0) -> tuple[Tensor, ...]:
-    """Pieces of the sizes given along `dim`."""
-    shape, split_sizes = tuple(input.shape), sizes([split_sizes])
-    d = axis(dim, len(shape))
-    if sum(split_sizes) != shape[d] or min(split_sizes, default=0) < 0:
-        raise error(ShapeError, f"split_with_sizes expects split_sizes to sum exactly to {shape[d]} (input tensor's "
-                                f"size at dimension {d}), but got "
-                                f"split_sizes={list(split_sizes)}")
-    pieces, start = [], 0
-    for n in split_sizes:
-        pieces.append(chain(input, [slice_step(shape, d, start, start + n)], "SplitWithSizesBackward0"))
-        start += n
-    return tuple(pieces)
-
-
-@method()
-def chunk(input: Tensor, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
-    """At most `chunks` pieces of equal size (the last may be smaller)."""
-    chunks = operator.index(chunks)
-    if chunks <= 0:
-        raise error(ShapeError, f"chunk expects `chunks` to be greater than 0, got: {chunks}")
-    n = input.shape[axis(dim, input.ndim)] if input.ndim else 1
-    return split(input, max(-(-n // chunks), 1), dim)
-
-
-@method()
-def tensor_split(input: Tensor, indices_or_sections: int | Sequence[int], dim: int = 0) -> tuple[Tensor, ...]:
-    """Pieces along `dim`: as many as said, of nearly equal sizes, or cut at the indices given."""
-    shape = tuple(input.shape)
-    d = axis(dim, len(shape))
-    n = shape[d]
-    if isinstance(indices_or_sections, int):
-        parts = operator.index(indices_or_sections)
-        cuts = [k * (n // parts) + min(k, n % parts) for k in range(1, parts)]
-    else:
-        cuts = [min(max(c + n if c < 0 else c, 0), n) for c in sizes([indices_or_sections])]
-    bounds = zip([0, *cuts], [*cuts, n], strict=True)
-    return tuple(chain(input, [slice_step(shape, d, a, max(a, b))]) for a, b in bounds)
-
-
-def _split_along(name: str, minimum: int, dim: int) -> Any:
-    def function(input: Tensor, indices_or_sections: int | Sequence[int]) -> tuple[Tensor, ...]:
-        if input.ndim < minimum:
-            raise error(ShapeError, f"{name} requires a tensor with at least {minimum} "
-                                    f"dimension{'s' * (minimum > 1)}, but got {input.ndim}")
-        d = 0 if name == "hsplit" and input.ndim == 1 else dim
-        if isinstance(indices_or_sections, int) and input.shape[d] % indices_or_sections:
-            raise error(ShapeError, f"{name} attempted to split along dimension {d}, but the size of the dimension "
-                                    f"{input.shape[d]} is not divisible "
-                                    f"by the split_size {indices_or_sections}!")
-        return tensor_split(input, indices_or_sections, d)
-
-    function.__name__ = function.__qualname__ = name
-    function.__doc__ = f"`tensor_split` along axis {dim}."
-    return method()(function)
-
-
-hsplit = _split_along("hsplit", 1, 1)
-vsplit = _split_along("vsplit", 2, 0)
-dsplit = _split_along("dsplit", 3, 2)
-
-
-# ---- strided views ---------------------------------------------------------------------------------------------------
-
-def strided(x: Tensor, shape: Sequence[int], factors: Sequence[dict[int, int]], starts: dict[int, int],
-            name: str) -> Tensor:
-    """A view whose axis k moves along axis d of `x` by `factors[k][d]` elements for each d, from the position `starts`.
-
-    Expressed as `as_strided` on the row-major order of `x`; its memory in eager mode comes from the true strides.
-    """
-    dense, true = contiguous_strides(x.shape), x.stride()
-    strides = tuple(sum(dense[d] * f for d, f in move.items()) for move in factors)
-    step = OPS.as_strided, {"shape": tuple(shape), "strides": strides,
-                            "offset": sum(dense[d] * s for d, s in starts.items())}
-    array = x._array
-    if array is not None:
-        width = array.itemsize
-        inner = array[tuple(slice(starts.get(d, 0), None) for d in range(array.ndim))] if 0 not in shape else array
-        moved = [sum(true[d] * f for d, f in move.items()) * width for move in factors]
-        array = np.lib.stride_tricks.as_strided(inner, tuple(shape), moved)
-    return chain(x, [step], name, array)
-
-
-@method()
-def diagonal(input: Tensor, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Tensor:
-    """A view of the diagonal of two axes, as the last axis; `offset` > 0 is above the main diagonal."""
-    shape, offset = tuple(input.shape), operator.index(offset)
-    a, b = axis(dim1, len(shape)), axis(dim2, len(shape))
-    if a == b:
-        raise error(ShapeError, f"diagonal dimensions cannot be identical {dim1}, {dim2}")
-    rest = [k for k in range(len(shape)) if k not in (a, b)]
-    length = max(min(shape[a] + min(offset, 0), shape[b] - max(offset, 0)), 0)
-    starts = {a: max(-offset, 0), b: max(offset, 0)} if length else {}
-    return strided(input, [*(shape[k] for k in rest), length], [*({k: 1} for k in rest), {a: 1, b: 1}], starts,
-                   "DiagonalBackward0")
-
-
-@method()
-def unfold(input: Tensor, dimension: int, size: int, step: int) -> Tensor:
-    """All windows of `size` elements along an axis, `step` apart, as a view with one more axis."""
-    shape, size, step = tuple(input.shape), operator.index(size), operator.index(step)
-    d = axis(dimension, len(shape))
-    if size > (shape[d] if shape else 1):
-        raise error(ShapeError, f"maximum size for tensor at dimension {d} is {shape[d] if shape else 1} but size is "
-                                f"{size}")
-    windows = (shape[d] - size) // step + 1
-    factors = [{k: step if k == d else 1} for k in range(len(shape))] + [{d: 1}]
-    return strided(input, [*shape[:d], windows, *shape[d + 1:], size], factors, {}, "UnfoldBackward0")
-
-
-@method()
-def as_strided(input: Tensor, size: Sequence[int], stride: Sequence[int], storage_offset: int | None = None) -> Tensor:
-    """A view of the tensor's memory with any strides, counted in elements of the storage."""
-    size, stride = sizes([size]), sizes([stride])
-    offset = input.storage_offset() if storage_offset is None else operator.index(storage_offset)
-    base = input if input._base is None else input._base
-    if not is_contiguous(base) or base.storage_offset() != 0:
-        raise error(ShapeError, f"as_strided: the memory has shape {list(base.shape)} with strides {base.stride()}; "
-                                "only views of contiguous "
-                                "memory can be re-strided: call .contiguous() first")
-    last = offset + sum((n - 1) * s for n, s in zip(size, stride, strict=True))
-    if offset < 0 or (0 not in size and last >= count(base.shape)):
-        raise error(IndexRangeError, f"as_strided: sizes {list(size)}, strides {list(stride)}, storage offset "
-                                     f"{offset} reach element {last} of a storage "
-                                     f"of {count(base.shape)} elements")
-    return chain(base, [(OPS.as_strided, {"shape": tuple(size), "strides": tuple(stride), "offset": offset})],
-                 "AsStridedBackward0")
-
-
 # ---- copies and layout -----------------------------------------------------------------------------------------------
+
 
 @method()
 def is_contiguous(input: Tensor) -> bool:
@@ -562,6 +346,7 @@ def clone(input: Tensor) -> Tensor:
 
 
 # ---- facts -----------------------------------------------------------------------------------------------------------
+
 
 @method()
 def size(input: Tensor, dim: int | None = None) -> Any:
@@ -619,6 +404,7 @@ def is_signed(self: Tensor) -> bool:
 
 # ---- other geometry for the same tensor ------------------------------------------------------------------------------
 
+
 def _turned(function: Callable[..., Tensor], name: str) -> None:
     """Attaches the in-place form of a view function: the tensor itself takes the view's shape and strides."""
 
@@ -626,9 +412,12 @@ def _turned(function: Callable[..., Tensor], name: str) -> None:
         if STATE.trace is not None:
             raise error(TraceError, f"{name} in a compiled function: write `x = x.{name[:-1]}(...)`")
         if self._base is not None or tensor_requires_grad(self):
-            raise error(GradientError, f"{name}: a tensor that takes part in gradients, or a view, cannot change its "
-                                       "shape in place: write "
-                                       f"`x = x.{name[:-1]}(...)`")
+            raise error(
+                GradientError,
+                f"{name}: a tensor that takes part in gradients, or a view, cannot change its "
+                "shape in place: write "
+                f"`x = x.{name[:-1]}(...)`",
+            )
         storage = self._storage
         self._array, self._storage_or_none = function(self, *args, **kwargs)._memory(), storage
         EPOCH.bump()
@@ -639,7 +428,12 @@ def _turned(function: Callable[..., Tensor], name: str) -> None:
     setattr(Tensor, name, method_)
 
 
-for _function, _name in ((t, "t_"), (transpose, "transpose_"), (swapaxes, "swapaxes_"), (swapdims, "swapdims_"),
-                         (squeeze, "squeeze_"),
-                         (unsqueeze, "unsqueeze_")):
+for _function, _name in (
+    (t, "t_"),
+    (transpose, "transpose_"),
+    (swapaxes, "swapaxes_"),
+    (swapdims, "swapdims_"),
+    (squeeze, "squeeze_"),
+    (unsqueeze, "unsqueeze_"),
+):
     _turned(_function, _name)
