@@ -34,6 +34,7 @@ SAMPLES, SAMPLE_SECONDS = 7, 0.02
 BEGIN, END = "<!-- measured -->", "<!-- end of measured -->"
 LONG, SIDE = 1 << 24, 1024
 """Elements of the vectors, rows of the matrices by which the machine's limits are measured."""
+CACHES = ("WEFT_CACHE_DIR", "JAX_COMPILATION_CACHE_DIR", "TORCHINDUCTOR_CACHE_DIR")
 PAUSE = 0.3
 """Between two processes' turns, so that threads of the last one have gone to sleep."""
 
@@ -80,7 +81,7 @@ class Limits:
     gemm: float
 
     def share(self, case: Case, seconds: float) -> str:
-        """The part of the limit that a step of so many seconds reaches, "" where the case does not say what it needs."""
+        """The part of the limit that such a step reaches, "" where the case does not say what it needs."""
         least = max(case.bytes / self.bandwidth, case.flops / self.gemm)
         return f"{100 * least / seconds:.0f} %" if least else ""
 
@@ -181,7 +182,7 @@ class Worker:
         """A process whose compilers keep what they made in this worker's folder."""
         variables = {
             **untuned(),
-            **dict.fromkeys(("WEFT_CACHE_DIR", "JAX_COMPILATION_CACHE_DIR", "TORCHINDUCTOR_CACHE_DIR"), self.caches.name),
+            **dict.fromkeys(CACHES, self.caches.name),
             "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
             "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
         }
@@ -272,7 +273,7 @@ def print_limits() -> None:
 def best_of(run: Callable[[], Any]) -> float:
     """The shortest of a few runs, in seconds."""
     times = []
-    for _ in range(10):
+    for _ in range(40):
         start = time.perf_counter()
         run()
         times.append(time.perf_counter() - start)

@@ -1,4 +1,4 @@
-"""weft beside torch, JAX and NumPy on kernels, training steps and calls: what the optimiser and the code generator reach.
+"""weft beside torch, JAX and NumPy on kernels, training steps and calls: what optimiser and code generator reach.
 
     python benchmarks/suite.py                                     # everything
     python benchmarks/suite.py --case lenet --rounds 2             # one case, quickly
@@ -6,11 +6,9 @@
 """
 from __future__ import annotations
 
-from harness import Goal, main
+from harness import main
 
-MODULES = ("cases.kernels", "cases.training", "cases.small", "cases.calls")
-
-GOALS = ()
+MODULES = ("cases.kernels", "cases.perceptron", "cases.optimiser", "cases.networks", "cases.small", "cases.calls")
 
 if __name__ == "__main__":
-    main(MODULES, GOALS)
+    main(MODULES, ())

@@ -1,4 +1,4 @@
-"""What the cases of kernels and training steps share. Programs in torch's dialect are written once, for weft and torch; the expected
+"""What the cases share. Programs in torch's dialect are written once, for weft and torch; the expected
 answer is torch's in float64, or that of weft's interpreter where torch is not installed."""
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Kernels that the memory or the arithmetic limits: elementwise chains, rows, views, a stencil, option prices; with gradients."""
+"""Kernels that memory or arithmetic limits: elementwise chains, rows, views, a stencil, option prices; gradients."""
 from __future__ import annotations
 
 import types
@@ -119,7 +119,8 @@ def views(library: Any, compile: Any, dtype: Any) -> Work:
 
 def views_jax(jax: Any) -> Work:
     jnp = jax.numpy
-    return jax_kernel(jax, lambda x: rearranged(x, jnp.flip, lambda v, n: jnp.roll(v, n, 0), jnp.transpose), *view_arrays())
+    function = lambda x: rearranged(x, jnp.flip, lambda v, n: jnp.roll(v, n, 0), jnp.transpose)  # noqa: E731
+    return jax_kernel(jax, function, *view_arrays())
 
 
 def views_numpy(numpy: Any) -> Work:

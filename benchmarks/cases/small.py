@@ -18,10 +18,11 @@ def tiny_arrays() -> list[np.ndarray]:
 
 
 def many(x: Any, y: Any, tanh: Any) -> Any:
-    for k in range(OPERATIONS // 4):
-        x = tanh(x * 0.9 + y) if k % 5 == 0 else x * 0.5 + y * x
-        y = y - x * 0.1
-    return x, y
+    for _ in range(OPERATIONS // 10):
+        x = tanh(x * 0.9 + y) - 0.1
+        for factor in (0.5, -1.5, 2.0):
+            x = x * factor + y
+    return x
 
 
 def tiny(library: Any, compile: Any, dtype: Any) -> Work:
