@@ -195,7 +195,7 @@ CASES = (
     ),
     Case(
         "gpt",
-        f"A training step of a GPT: {BLOCKS} blocks, {HEADS} heads, {TEXTS} x {TOKENS} tokens, {WIDTH} features, AdamW.",
+        f"A step of a GPT: {BLOCKS} blocks, {HEADS} heads, {WIDTH} features, {TEXTS} x {TOKENS} tokens; AdamW.",
         peers_of(gpt_step, JAX_jit=("jax", gpt_jax)),
         expected_of(gpt_step),
         flops=GPT_FLOPS,
