@@ -380,6 +380,7 @@ from .tracer.shape import (
     view_as,
 )
 from .tracer.tensor import Size, Tensor
+from .tracer.threads import get_num_threads, set_num_threads
 
 bool, float, double = bool_, float32, float64
 short, int, long = int16, int32, int64

@@ -10,6 +10,7 @@ import threading
 
 import numpy as np
 import pytest
+import weft
 
 from weft.runtime import layout, seam, threads, threads_native
 from weft.runtime.lowlevel import translate
@@ -178,3 +179,18 @@ def test_workers_that_are_no_help_are_spared():
     for _ in range(20):
         threads_native.judge(pool, 200_000, 100_000)
     assert spared() == layout.REST_MOST
+
+
+def test_the_number_of_threads_changes_no_bit():
+    f = weft.compile(lambda x: (x.sigmoid() * x).sum(dim=1).exp().sum())
+    x, before, results = weft.randn(3000, 400), weft.get_num_threads(), []
+    try:
+        for count in (1, 2, 3):
+            weft.set_num_threads(count)
+            assert weft.get_num_threads() == count
+            results.append(f(x).item())
+    finally:
+        weft.set_num_threads(before)
+    assert results[0] == results[1] == results[2]
+    with pytest.raises(weft.WeftError, match="at least 1"):
+        weft.set_num_threads(0)

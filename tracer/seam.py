@@ -10,3 +10,9 @@ from typing import Any
 def driver() -> Any:
     """`weft.tracer.driver`: passes, backends and runtime."""
     return importlib.import_module(".driver", __package__)
+
+
+@functools.cache
+def threads() -> Any:
+    """`weft.runtime.threads`: the thread pool."""
+    return importlib.import_module("..runtime.threads", __package__)
