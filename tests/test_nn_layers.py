@@ -1,4 +1,4 @@
-"""Layers with state of their own, or with steps in time: values against NumPy; all against torch, eager and compiled."""
+"""Layers with state of their own or with steps in time: values against NumPy; all against torch, eager and compiled."""
 
 from __future__ import annotations
 
