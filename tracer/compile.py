@@ -29,7 +29,8 @@ from .storage import Storage
 from .structure import flatten, unflatten
 from .tape import Edge, accumulator_of
 from .tensor import Tensor
-from .trace import Lifted, NeedsWholeStorage, ScalarInput, SlotLog, Trace
+from .trace import NeedsWholeStorage, Trace
+from .trace_inputs import Lifted, ScalarInput, SlotLog
 
 if TYPE_CHECKING:
     from .memory_use import MemoryUse

@@ -27,7 +27,8 @@ from .state import STATE
 from .storage import Storage
 from .tape import Edge, Placeholder, Record, gradient_edge
 from .tensor import Tensor, wrap
-from .trace import Lifted, Trace
+from .trace import Trace
+from .trace_inputs import Lifted
 
 if TYPE_CHECKING:
     from .driver import Build

@@ -19,7 +19,7 @@ from .slots import EPOCH
 from .state import STATE
 from .structure import LEAF
 from .tensor import Tensor
-from .trace import Lifted, ScalarInput
+from .trace_inputs import Lifted, ScalarInput
 
 _BIG = 1 << 63
 MISS = object()

@@ -69,9 +69,11 @@ class LoopRecord(Record):
 
 def translate(trace: Trace, edge: Edge | None) -> Edge | None:
     """The edge itself, or, for one that leads into an iteration of a captured loop, the edge of the whole loop."""
-    if edge is None or not isinstance(edge[0], Record):
-        return edge
+    if edge is None:
+        return None
     entry, k = edge
+    if not isinstance(entry, Record):
+        return edge
     if entry.freed:  # the body called backward on it: that is what its reader must be told
         return edge
     found = trace.captured_loop_of(entry.sequence)
@@ -81,9 +83,10 @@ def translate(trace: Trace, edge: Edge | None) -> Edge | None:
     if isinstance(entry, LoopRecord):
         if entry.draft is draft:
             return edge
-        value = entry.node.outputs[k]
+        value: Value | None = entry.node.outputs[k]
     else:
         value = entry.values[k]
+    assert value is not None
     if draft.record is None:
         draft.record = LoopRecord(trace, draft, sequence)
     inner = trace.forward.get(value)

@@ -1,7 +1,7 @@
 """What an iteration of a loop can hand to the next: the caller's variables, what they hold, tracked slots, storages.
 
-A place is named as the user would write it (`state[0]`, `self.h`). At each boundary between two iterations every place is
-looked at. A captured loop must move values between places in the same way in every iteration; `Transition` finds out
+A place is named as the user would write it (`state[0]`, `self.h`). At each boundary between two iterations every place
+is looked at. A captured loop must move values between places in the same way in every iteration; `Transition` finds out
 whether two do.
 """
 
@@ -21,7 +21,8 @@ from .slots import MISSING
 from .storage import Storage
 from .tape import next_record
 from .tensor import Tensor
-from .trace import Trace, restore
+from .trace import Trace
+from .trace_inputs import restore
 from .unify import Mismatch, Unifier
 
 DEEPEST = 5
@@ -30,6 +31,11 @@ MOST_PLACES = 20_000
 
 Key = str | Storage
 """A place: its name, or a storage, whose contents are handed on by writes."""
+
+
+def tensor_in(holder: Tensor | RuntimeScalar) -> Tensor:
+    """The tensor itself, or the one behind a traced number."""
+    return holder if isinstance(holder, Tensor) else holder.tensor
 
 
 class Boundary:
@@ -60,7 +66,7 @@ class Boundary:
 
     def hold(self, name: str, value: Tensor | RuntimeScalar, setter: Callable[[Any], None]) -> None:
         """Notes a place that holds a tensor or a traced number."""
-        tensor: Tensor = value.tensor if type(value) is RuntimeScalar else value  # type: ignore[assignment]
+        tensor = tensor_in(value)
         if tensor._array is None and tensor._trace is not self.trace:
             return
         state = self.trace.states.get(tensor._storage)
@@ -78,10 +84,10 @@ class Boundary:
                 found[storage] = state.lifted.param  # until the trace met it
         for place, value in self._values.items():
             if isinstance(value, Storage):
-                state = self.trace.states.get(value)  # type: ignore[assignment]
-                if state is None or state.lifted is None:
+                known = self.trace.states.get(value)
+                if known is None or known.lifted is None:
                     continue
-                value = state.lifted.param
+                value = known.lifted.param
             found[place] = self.trace.settled(value)
         return found
 
@@ -92,10 +98,7 @@ class Boundary:
 
     def storages(self) -> set[Storage]:
         """The storages behind the places."""
-        return {
-            (h.tensor if type(h) is RuntimeScalar else h)._storage  # type: ignore[union-attr]
-            for h in self.holders.values()
-        }
+        return {tensor_in(holder)._storage for holder in self.holders.values()}
 
     def version(self, storage: Storage) -> int | None:
         """The version of a storage at this boundary."""

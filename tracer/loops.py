@@ -28,6 +28,7 @@ from .scalars import RuntimeScalar, known_example
 from .state import STATE
 from .storage import Storage
 from .tape import tensor_requires_grad
+from .tensor import Tensor
 from .trace import Trace
 from .unify import Mismatch, Unifier
 
@@ -81,9 +82,8 @@ class _Capture:
     def _not_uniform(self) -> str:
         return (
             f"the body of the loop at {self.loc} does not become uniform in {MOST_RECORDED} iterations, so it cannot "
-            "be "
-            f"one compiled loop: {self.reason}. Make the body the same in every iteration (keep state in tensors made "
-            "before the loop), or use a plain `range` to unroll it"
+            f"be one compiled loop: {self.reason}. Make the body the same in every iteration (keep state in tensors "
+            "made before the loop), or use a plain `range` to unroll it"
         )
 
     def iterations(self) -> Iterator[Any]:
@@ -93,10 +93,11 @@ class _Capture:
             raise error(
                 TraceError,
                 "weft.range: the number of iterations depends on the index of an outer loop, or on a number that a "
-                "loop computes, which "
-                "changes while the program runs; use a fixed number and `weft.where`, or a plain `range`",
+                "loop computes, which changes while the program runs; use a fixed number and `weft.where`, or a plain "
+                "`range`",
             )
         frame = sys._getframe(1)
+        example = int(example)
         recorded = max(0, min(example, MOST_RECORDED))
         try:
             for count in builtins.range(recorded):
@@ -148,9 +149,10 @@ class _Capture:
             if period == 1:
                 self.reason, self.python_reason = str(mismatch), self._python_reason(before_b, end)
             return False
-        del self.trace.builder.nodes[before_a.position :]
+        nodes: list[Any] = self.trace.builder.nodes  # drafts of loops among them
+        del nodes[before_a.position :]
         draft = self._draft(period, first, b, carried)
-        self.trace.builder.nodes.append(draft)
+        nodes.append(draft)
         self._forward(draft, unifier, a)
         self.trace.captured.append((before_a.records, end.records, draft))
         self._rebind(draft, transition, end, frame)
@@ -212,8 +214,7 @@ class _Capture:
         trace = self.trace
         vanished = (
             f"a value of an earlier iteration of the loop at {self.loc} is used after it, but that iteration is one of "
-            "many that the compiled "
-            "loop runs: store it with `out[i] = value` into a tensor made before the loop"
+            "many that the compiled loop runs: store it with `out[i] = value` into a tensor made before the loop"
         )
         for u in unifier.top:
             trace.forward_value(unifier.match[u], draft)
@@ -237,16 +238,15 @@ class _Capture:
                 trace.states[place].value = last
                 continue
             holder = end.holders[place]
-            if type(holder) is RuntimeScalar:
+            if not isinstance(holder, Tensor):
                 end.setters[place](RuntimeScalar(trace.new_tensor(last), None, holder.sources))
                 continue
-            fresh = trace.over(holder, last)  # type: ignore[arg-type]
+            fresh = trace.over(holder, last)
             trace.states[fresh._storage].reason_read_only = (
                 f"a write into `{shown(place)}`: which tensor it is depends on the number of iterations of the loop at "
-                f"{self.loc}; clone() it "
-                "before it is written"
+                f"{self.loc}; clone() it before it is written"
             )
-            if tensor_requires_grad(holder):  # type: ignore[arg-type]
+            if tensor_requires_grad(holder):
                 fresh._edge, fresh._requires_grad = edge_after(trace, draft, value), True
             end.setters[place](fresh)
         if transition.moved and sys.version_info < (3, 13):

@@ -24,7 +24,8 @@ from .scalars import RuntimeScalar
 from .storage import Storage
 from .tape import Edge, Record, tensor_requires_grad
 from .tensor import Step, Tensor, wrap
-from .trace import Lifted, SlotLog, Trace
+from .trace import Trace
+from .trace_inputs import Lifted, SlotLog
 
 
 @dataclass(frozen=True)

@@ -20,12 +20,12 @@ from .scalars import Formula
 from .slots import EPOCH, KEYS, MISSING
 from .structure import unflatten
 from .tensor import Tensor
-from .trace import Lifted, ScalarInput, SlotLog, fingerprint, restore, run_type
+from .trace_inputs import Lifted, ScalarInput, SlotLog, fingerprint, restore, run_type
 
 if TYPE_CHECKING:
     from .driver import Build
-    from .tape import Record
     from .memory_use import MemoryUse
+    from .tape import Record
 
 
 @dataclass(eq=False)

@@ -1,4 +1,4 @@
-"""The short way into a program for a call with the very objects of the last one: a training step called again and again.
+"""The short way into a program for a call with the very objects of the last one: a training step called repeatedly.
 
 What a program is specialised on cannot have changed then, unless something moved the epoch (slots.py): tensors that are
 the same objects have the same shape, layout and gradient state. Numbers may differ.
@@ -14,7 +14,7 @@ from .program import Program
 from .slots import EPOCH
 from .state import STATE
 from .tensor import Tensor
-from .trace import Lifted, ScalarInput, SlotLog
+from .trace_inputs import Lifted, ScalarInput, SlotLog
 
 _BIG = 1 << 63
 

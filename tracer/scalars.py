@@ -20,7 +20,7 @@ from .state import STATE
 from .tensor import Tensor
 
 if TYPE_CHECKING:
-    from .trace import ScalarInput
+    from .trace_inputs import ScalarInput
 
 Formula = Callable[[Callable[[Any], Any]], Any]
 """Computes a number from the program's inputs; its argument gives the value of a `ScalarInput`."""
@@ -42,7 +42,9 @@ def _arithmetic(op_name: str, python: Any, real: bool = False) -> Any:
         dtype = float64 if floating else int64
         result = apply(OPS[op_name], (EMIT.cast(left[0], dtype), EMIT.cast(right[0], dtype)))
         example = None if left[1] is None or right[1] is None else python(left[1], right[1])
-        return RuntimeScalar(result, example, left[2] | right[2])
+        f, g = left[3], right[3]
+        formula = None if example is None or f is None or g is None else lambda get: python(f(get), g(get))
+        return RuntimeScalar(result, example, left[2] | right[2], formula)
 
     return compute
 
@@ -50,6 +52,17 @@ def _arithmetic(op_name: str, python: Any, real: bool = False) -> Any:
 def _reflected(compute: Any) -> Any:
     """The method for the case that the traced number is the right operand."""
     return lambda self, other: compute(other, self)
+
+
+def _unary(op_name: str, python: Any) -> Any:
+    def compute(self: RuntimeScalar) -> RuntimeScalar:
+        example, f = known_example(self), self.formula
+        formula = None if example is None or f is None else lambda get: python(f(get))
+        return RuntimeScalar(
+            apply(OPS[op_name], (self.tensor,)), None if example is None else python(example), self.sources, formula
+        )
+
+    return compute
 
 
 def _comparison(python: Any) -> Any:
@@ -178,6 +191,8 @@ class RuntimeScalar:
     __rpow__ = _reflected(_power)
     __lshift__ = _shift_left
     __rlshift__ = _reflected(_shift_left)
+    __neg__ = _unary("neg", operator.neg)
+    __abs__ = _unary("abs", abs)
 
     def __divmod__(self, other: Any) -> Any:
         return self // other, self % other
@@ -185,16 +200,8 @@ class RuntimeScalar:
     def __rdivmod__(self, other: Any) -> Any:
         return other // self, other % self
 
-    def __neg__(self) -> RuntimeScalar:
-        example = None if self.example is None else -self.example
-        return RuntimeScalar(apply(OPS.neg, (self.tensor,)), example, self.sources)
-
     def __pos__(self) -> RuntimeScalar:
         return self
-
-    def __abs__(self) -> RuntimeScalar:
-        example = None if self.example is None else abs(self.example)
-        return RuntimeScalar(apply(OPS.abs, (self.tensor,)), example, self.sources)
 
     def __invert__(self) -> RuntimeScalar:
         if self.tensor.dtype is float64:
@@ -226,114 +233,6 @@ def _operand(value: Any) -> tuple[Tensor, Any, frozenset[Any], Formula | None] |
     if type(value) is float:
         return EMIT.scalar(value, float64), value, frozenset(), lambda _: value
     return None
-
-
-def _arithmetic(op_name: str, python: Any, real: bool = False) -> Any:
-    """A binary method: traced in float64 when an operand is a float (or `real`), else in int64."""
-
-    def compute(x: Any, y: Any) -> Any:
-        left, right = _operand(x), _operand(y)
-        if left is None or right is None or STATE.trace is None:
-            return NotImplemented
-        floating = real or float64 in (left[0].dtype, right[0].dtype)
-        if floating and op_name in _BITWISE:
-            return NotImplemented
-        dtype = float64 if floating else int64
-        result = apply(OPS[op_name], (EMIT.cast(left[0], dtype), EMIT.cast(right[0], dtype)))
-        example = None if left[1] is None or right[1] is None else python(left[1], right[1])
-        f, g = left[3], right[3]
-        formula = None if example is None or f is None or g is None else lambda get: python(f(get), g(get))
-        return RuntimeScalar(result, example, left[2] | right[2], formula)
-
-    return compute
-
-
-_BITWISE = ("bitwise_and", "bitwise_or", "bitwise_xor", "shift_right")
-
-
-def _install() -> None:
-    table = {
-        "add": ("add", operator.add, False),
-        "sub": ("sub", operator.sub, False),
-        "mul": ("mul", operator.mul, False),
-        "truediv": ("div", operator.truediv, True),
-        "floordiv": ("floor_divide", operator.floordiv, False),
-        "mod": ("remainder", operator.mod, False),
-        "and": ("bitwise_and", operator.and_, False),
-        "or": ("bitwise_or", operator.or_, False),
-        "xor": ("bitwise_xor", operator.xor, False),
-        "rshift": ("shift_right", operator.rshift, False),
-    }
-    for name, (op_name, python, real) in table.items():
-        compute = _arithmetic(op_name, python, real)
-        setattr(RuntimeScalar, f"__{name}__", compute)
-        setattr(RuntimeScalar, f"__r{name}__", lambda self, other, compute=compute: compute(other, self))
-    for name in ("eq", "ne", "lt", "le", "gt", "ge"):
-        python = getattr(operator, name)
-        setattr(RuntimeScalar, f"__{name}__", _comparison(python))
-
-
-def _comparison(python: Any) -> Any:
-    def compare(self: RuntimeScalar, other: Any) -> Any:
-        if isinstance(other, Tensor):
-            return NotImplemented
-        if type(other) is RuntimeScalar:
-            other = other.concrete("a comparison")
-        return python(self.concrete("a comparison"), other)
-
-    return compare
-
-
-def _power(x: Any, y: Any) -> Any:
-    """x ** y. A constant integer exponent of an integer stays an integer, as in Python; with another one the kind of
-    the result depends on it.
-    """
-    if isinstance(x, int) and isinstance(y, int):
-        if type(y) is RuntimeScalar:
-            y = y.concrete("the exponent of an integer")
-        if type(x) is not RuntimeScalar:
-            return operator.pow(x, y)
-        return _arithmetic("pow", operator.pow, real=y < 0)(x, y)
-    return _arithmetic("pow", operator.pow, real=True)(x, y)
-
-
-def _shift_left(x: Any, y: Any) -> Any:
-    """x << y, which may leave 64 bits and so needs the numbers themselves."""
-    return operator.lshift(*(v.concrete("<<") if type(v) is RuntimeScalar else v for v in (x, y)))
-
-
-def _divmod(x: Any, y: Any) -> Any:
-    return x // y, x % y
-
-
-def _invert(self: RuntimeScalar) -> RuntimeScalar:
-    if self.tensor.dtype is float64:
-        raise TypeError("bad operand type for unary ~: 'float'")
-    return -self - 1  # type: ignore[operator]
-
-
-def _unary(op_name: str, python: Any) -> Any:
-    def compute(self: RuntimeScalar) -> RuntimeScalar:
-        example, f = known_example(self), self.formula
-        formula = None if example is None or f is None else lambda get: python(f(get))
-        return RuntimeScalar(
-            apply(OPS[op_name], (self.tensor,)), None if example is None else python(example), self.sources, formula
-        )
-
-    return compute
-
-
-_install()
-RuntimeScalar.__pow__ = _power  # type: ignore[attr-defined]
-RuntimeScalar.__rpow__ = lambda self, other: _power(other, self)  # type: ignore[attr-defined]
-RuntimeScalar.__lshift__ = _shift_left  # type: ignore[attr-defined]
-RuntimeScalar.__rlshift__ = lambda self, other: _shift_left(other, self)  # type: ignore[attr-defined]
-RuntimeScalar.__divmod__ = _divmod  # type: ignore[attr-defined]
-RuntimeScalar.__rdivmod__ = lambda self, other: _divmod(other, self)  # type: ignore[attr-defined]
-RuntimeScalar.__invert__ = _invert  # type: ignore[attr-defined]
-RuntimeScalar.__neg__ = _unary("neg", operator.neg)  # type: ignore[attr-defined]
-RuntimeScalar.__pos__ = lambda self: self  # type: ignore[attr-defined]
-RuntimeScalar.__abs__ = _unary("abs", abs)  # type: ignore[attr-defined]
 
 
 def is_number(value: Any) -> bool:
