@@ -95,9 +95,8 @@ def loop_rule(
     if start is None or stop is None:
         raise no_derivative(
             node,
-            "its number of iterations is known only when it runs, and its reverse stores one row an iteration; "
-            "give weft.range a number that is not an argument of the compiled function, or call backward() inside "
-            "the loop",
+            "its number of iterations is known only when it runs, and its reverse stores one row an iteration; give "
+            "weft.range a number that is not an argument of the compiled function, or call backward() inside the loop",
         )
     return LoopReverse(b, node, int(start), int(stop), targets, backpropagate).run(arriving)
 

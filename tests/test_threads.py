@@ -10,8 +10,8 @@ import threading
 
 import numpy as np
 import pytest
-import weft
 
+import weft
 from weft.runtime import layout, seam, threads, threads_native
 from weft.runtime.lowlevel import translate
 from weft.runtime.memory import load, store

@@ -181,24 +181,21 @@ class Capture:
                 raise error(
                     TraceError,
                     f"the compiled function assigns the global `{name}`: it would happen in the first call only. "
-                    "Return "
-                    "the value, or keep it in a tensor",
+                    "Return the value, or keep it in a tensor",
                 )
         for fresh, _, value, name in self._cells:
             if fresh.cell_contents is not value:
                 raise error(
                     TraceError,
                     f"the compiled function assigns `{name}` of the enclosing function: it would happen in the first "
-                    "call "
-                    "only. Return the value, or keep it in a tensor",
+                    "call only. Return the value, or keep it in a tensor",
                 )
         for guard in self.guards.values():
             if not guard.scalar and not guard.holds():
                 raise error(
                     TraceError,
                     f"the compiled function changes {guard.label}, a Python object that exists outside: it would "
-                    "happen in the "
-                    "first call only. Return the value, or keep it in a tensor",
+                    "happen in the first call only. Return the value, or keep it in a tensor",
                 )
 
     # ---- functions that are reached in other ways --------------------------------------------------------------------

@@ -87,8 +87,7 @@ class _Freezer:
             raise error(
                 TraceError,
                 f"a {kind.__name__} that the compiled function reads has too many parts to watch for changes: pass "
-                "what it "
-                "needs as an argument, in tensors",
+                "what it needs as an argument, in tensors",
             )
         self.above.add(id(value))
         try:
@@ -144,8 +143,7 @@ def _array_contents(array: np.ndarray) -> Hashable:
         raise error(
             TraceError,
             f"the compiled function reads a NumPy array of {array.nbytes} bytes, whose values it could not follow: "
-            "make a tensor of "
-            "it before, with weft.from_numpy(array)",
+            "make a tensor of it before, with weft.from_numpy(array)",
         )
     return Is(array), array.shape, array.dtype, array.tobytes()
 

@@ -124,8 +124,7 @@ def _refusal(trace: Trace, edges: Sequence[Edge]) -> str:
         if record.trace is trace and record.freed:
             return (
                 "Trying to backward through a compiled call whose graph was freed: the function itself called backward "
-                "on this value. "
-                "Specify retain_graph=True there"
+                "on this value. Specify retain_graph=True there"
             )
     return ""
 

@@ -36,9 +36,8 @@ def from_numpy(ndarray: np.ndarray) -> Tensor:
         raise error(DTypeError, f"from_numpy: expected np.ndarray (got {type(ndarray).__name__})")
     if any(s < 0 for s in ndarray.strides):
         raise error(DTypeError, "from_numpy: At least one stride in the given numpy array is negative, and tensors "
-                                "with negative strides are not "
-                                "currently supported. (You can probably work around this by making a copy of your "
-                                "array with "
+                                "with negative strides are not currently supported. (You can probably work around this "
+                                "by making a copy of your array with "
                                 "array.copy().)")
     return tensor_over(ndarray)
 

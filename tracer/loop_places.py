@@ -208,8 +208,7 @@ def python_change(before: Boundary, after: Boundary) -> tuple[str, str] | None:
             return (
                 f"the Python value `{shown(name)}` changes (from {earlier!r} to {value!r})",
                 f"compute it from the loop's index, or keep it in a tensor (`{shown(name)} = weft.tensor(...)` before "
-                "the loop, "
-                f"`{shown(name)} += 1` in it)",
+                f"the loop, `{shown(name)} += 1` in it)",
             )
     return next((_other_kind(name) for name in after.holders if name in before.plain), None)
 

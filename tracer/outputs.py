@@ -215,8 +215,7 @@ def refuse_hidden(value: Any) -> None:
         raise error(
             TraceError,
             f"the compiled function returns a {type(value).__name__} that holds traced values: return tensors in "
-            "tuples, lists, dicts "
-            "or named tuples, and put them into other objects outside",
+            "tuples, lists, dicts or named tuples, and put them into other objects outside",
         )
 
 

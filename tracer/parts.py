@@ -139,9 +139,8 @@ def split_with_sizes(input: Tensor, split_sizes: Sequence[int], dim: int = 0) ->
     if sum(split_sizes) != shape[d] or min(split_sizes, default=0) < 0:
         raise error(
             ShapeError,
-            f"split_with_sizes expects split_sizes to sum exactly to {shape[d]} (input tensor's "
-            f"size at dimension {d}), but got "
-            f"split_sizes={list(split_sizes)}",
+            f"split_with_sizes expects split_sizes to sum exactly to {shape[d]} (input tensor's size at dimension "
+            f"{d}), but got split_sizes={list(split_sizes)}",
         )
     pieces, start = [], 0
     for n in split_sizes:
@@ -187,9 +186,8 @@ def _split_along(name: str, minimum: int, dim: int) -> Any:
         if isinstance(indices_or_sections, int) and input.shape[d] % indices_or_sections:
             raise error(
                 ShapeError,
-                f"{name} attempted to split along dimension {d}, but the size of the dimension "
-                f"{input.shape[d]} is not divisible "
-                f"by the split_size {indices_or_sections}!",
+                f"{name} attempted to split along dimension {d}, but the size of the dimension {input.shape[d]} is not "
+                f"divisible by the split_size {indices_or_sections}!",
             )
         return tensor_split(input, indices_or_sections, d)
 
@@ -266,17 +264,15 @@ def as_strided(input: Tensor, size: Sequence[int], stride: Sequence[int], storag
     if not is_contiguous(base) or base.storage_offset() != 0:
         raise error(
             ShapeError,
-            f"as_strided: the memory has shape {list(base.shape)} with strides {base.stride()}; "
-            "only views of contiguous "
-            "memory can be re-strided: call .contiguous() first",
+            f"as_strided: the memory has shape {list(base.shape)} with strides {base.stride()}; only views of "
+            "contiguous memory can be re-strided: call .contiguous() first",
         )
     last = offset + sum((n - 1) * s for n, s in zip(size, stride, strict=True))
     if offset < 0 or (0 not in size and last >= count(base.shape)):
         raise error(
             IndexRangeError,
-            f"as_strided: sizes {list(size)}, strides {list(stride)}, storage offset "
-            f"{offset} reach element {last} of a storage "
-            f"of {count(base.shape)} elements",
+            f"as_strided: sizes {list(size)}, strides {list(stride)}, storage offset {offset} reach element {last} of "
+            f"a storage of {count(base.shape)} elements",
         )
     return chain(
         base,

@@ -165,10 +165,8 @@ def common_shape(name: str, shapes: Sequence[Shape]) -> Shape:
 def _mismatch(name: str, shapes: Sequence[Shape], dim: int, a: Any, b: Any) -> Exception:
     listed = " and ".join(str(list(s)) for s in shapes)
     return error(ShapeError, f"{name}: shapes {listed} do not broadcast: The size of tensor a ({a}) must match the "
-                             f"size of tensor b ({b}) at "
-                             f"non-singleton dimension {dim}. Sizes are compared from the right and must be equal or "
-                             "1: insert an "
-                             "axis with "
+                             f"size of tensor b ({b}) at non-singleton dimension {dim}. Sizes are compared from the "
+                             "right and must be equal or 1: insert an axis with "
                              "unsqueeze(dim), or bring the operands to one shape with reshape or expand")
 
 

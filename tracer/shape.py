@@ -86,8 +86,7 @@ def view(input: Tensor, *shape: Any) -> Tensor:
     if not can_view(input, wanted):
         raise error(
             ShapeError,
-            "view size is not compatible with input tensor's size and stride (at least one "
-            "dimension spans across two "
+            "view size is not compatible with input tensor's size and stride (at least one dimension spans across two "
             "contiguous subspaces). Use .reshape(...) instead.",
         )
     return chain(input, [reshape_step(wanted)])
@@ -189,9 +188,8 @@ def expand(input: Tensor, *size: Any) -> Tensor:
     if lead < 0:
         raise error(
             ShapeError,
-            f"expand: the number of sizes provided ({len(wanted)}) must be greater or equal to "
-            "the number of dimensions in "
-            f"the tensor ({len(shape)})",
+            f"expand: the number of sizes provided ({len(wanted)}) must be greater or equal to the number of "
+            f"dimensions in the tensor ({len(shape)})",
         )
     for k, n in enumerate(wanted):
         if n == -1 and k < lead:
@@ -203,9 +201,8 @@ def expand(input: Tensor, *size: Any) -> Tensor:
         elif k >= lead and shape[k - lead] not in (1, n):
             raise error(
                 ShapeError,
-                f"The expanded size of the tensor ({n}) must match the existing size "
-                f"({shape[k - lead]}) at non-singleton "
-                f"dimension {k}.  Target sizes: {list(sizes(size))}.  Tensor sizes: {list(shape)}",
+                f"The expanded size of the tensor ({n}) must match the existing size ({shape[k - lead]}) at "
+                f"non-singleton dimension {k}.  Target sizes: {list(sizes(size))}.  Tensor sizes: {list(shape)}",
             )
     steps: list[Step] = [(OPS.broadcast, {"shape": tuple(wanted)})]
     if lead and 1 in wanted[:lead]:  # so that an axis of size 1 has the stride that unsqueeze gives it
@@ -235,8 +232,7 @@ def permute(input: Tensor, *dims: Any) -> Tensor:
     if len(order) != rank:
         raise error(
             ShapeError,
-            "permute: number of dimensions in the tensor input does not match the length of the "
-            "desired ordering of "
+            "permute: number of dimensions in the tensor input does not match the length of the desired ordering of "
             f"dimensions i.e. input.dim() = {rank} is not equal to len(dims) = {len(order)}",
         )
     order = tuple(axis(d, rank) for d in order)
@@ -414,9 +410,8 @@ def _turned(function: Callable[..., Tensor], name: str) -> None:
         if self._base is not None or tensor_requires_grad(self):
             raise error(
                 GradientError,
-                f"{name}: a tensor that takes part in gradients, or a view, cannot change its "
-                "shape in place: write "
-                f"`x = x.{name[:-1]}(...)`",
+                f"{name}: a tensor that takes part in gradients, or a view, cannot change its shape in place: write `x "
+                f"= x.{name[:-1]}(...)`",
             )
         storage = self._storage
         self._array, self._storage_or_none = function(self, *args, **kwargs)._memory(), storage

@@ -1,9 +1,9 @@
 """One trace in progress: tensor operations become nodes, mutation becomes values, outside state becomes hidden inputs.
 
 Functionalisation: each storage has a current SSA value. A tensor is a path of view steps from that value; a write
-    through it makes a new value through the inverse of the path, and other aliases re-derive theirs when they are next
-    read. Storages met from outside are lifted to parameters, by identity; those that were written become results that
-    go back into their own memory.
+through it makes a new value through the inverse of the path, and other aliases re-derive theirs when they are next
+read. Storages met from outside are lifted to parameters, by identity; those that were written become results that go
+back into their own memory.
 """
 
 from __future__ import annotations
