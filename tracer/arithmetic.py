@@ -229,8 +229,8 @@ def _operator(function: Callable[[Any, Any], Tensor], op: Op, reflected: bool = 
     """An operator method. Plain eager operands of one dtype are evaluated at once; all others take `function`.
 
     The short way applies when no trace is on, no operand wants a gradient, and NumPy's result is promoted as torch's:
-    tensors of one
-    floating dtype (or int64 when `integers`), or such a tensor and a Python number of no higher category.
+    tensors of one floating dtype (or int64 when `integers`), or such a tensor and a Python number of no higher
+    category.
     """
     evaluate = op.evaluate
 

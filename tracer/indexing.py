@@ -2,8 +2,7 @@
 time.
 
 An index is taken apart into three stages: a view (ints, slices, None), then positions that are traced numbers
-(dynamic_slice), then
-integer tensors (gather). Assignment walks the same stages backwards.
+(dynamic_slice), then integer tensors (gather). Assignment walks the same stages backwards.
 """
 from __future__ import annotations
 

@@ -238,8 +238,7 @@ class Transition:
     """How values move between places in two successive iterations, `a` and `b`.
 
     A place that ends `b` with a value that `b` did not make holds what some place held before `b`. It must be the same
-    place that gave it
-    its value in `a`; where several come into question, they must all hold the same value after `b`.
+    place that gave it its value in `a`; where several come into question, they must all hold the same value after `b`.
     """
 
     def __init__(self, before_a: Boundary, before_b: Boundary, end: Boundary, unifier: Unifier) -> None:

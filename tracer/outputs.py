@@ -37,8 +37,7 @@ class BaseOf:
 
 Place = int | BaseOf | SlotLog | Lifted | Tensor
 """Where a call finds a tensor that exists before it: an argument leaf, its base, a slot of an argument, an input that
-the trace
-captured (which may be another tensor by now), or always the same tensor."""
+the trace captured (which may be another tensor by now), or always the same tensor."""
 
 
 def tensor_at(place: Place, leaves: Sequence[Any]) -> Tensor:

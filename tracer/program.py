@@ -50,9 +50,8 @@ class Program:
     outputs: list[Output]
     effects: list[tuple[SlotLog, Output]]
     edges: list[tuple[Place, int | None]]
-    """Tensors from outside that the function wrote tracked values into: the output of the call's record that each
-    holds now, None
-    for one that was detached."""
+    """Tensors from outside that the function wrote tracked values into: the output of the call's record that each holds
+    now, None for one that was detached."""
     written: list[Lifted]
     backward: BackwardProgram | None
     known: set[int]

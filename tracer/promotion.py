@@ -1,8 +1,7 @@
 """torch's promotion and broadcasting: makes operands strict (one dtype, one shape) before an IR op sees them.
 
 Three kinds of operands take part, strongest first: tensors with axes, tensors without, Python numbers. A weaker operand
-changes the
-result's dtype only when it is of a higher category (bool < integer < float).
+changes the result's dtype only when it is of a higher category (bool < integer < float).
 """
 from __future__ import annotations
 

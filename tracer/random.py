@@ -1,10 +1,8 @@
 """Random numbers: generators, and draws from them.
 
 A generator's state is a tensor of two numbers, the seed and the number of the next draw. A draw reads counter-based
-random bits
-(`random_bits`, Threefry-2x32) for its own number and adds one to it, by ordinary operations on the state: eager and
-compiled programs
-draw the same numbers. The recipes, for bits b of an element:
+random bits (`random_bits`, Threefry-2x32) for its own number and adds one to it, by ordinary operations on the state:
+eager and compiled programs draw the same numbers. The recipes, for bits b of an element:
 
 - uniform on [0, 1): the top 24 of 32 bits times 2**-24 (float32), the top 53 of 64 bits times 2**-53 (float64);
 - normal (Box and Muller): sqrt(-2 log u) * cos(2 pi v). float32: of 64 bits, u = high word * 2**-32 + 2**-33 and v =

@@ -60,8 +60,7 @@ def is_runtime_number(leaf: Any) -> bool:
 
 def alias_pattern(tensors: Sequence[Tensor]) -> tuple[Any, ...]:
     """() when no two tensors share a storage; otherwise, per tensor, the first that shares it, the place in the
-    storage,
-    and the storage's layout.
+    storage, and the storage's layout.
     """
     storages = [id(t._storage) for t in tensors]
     if len(set(storages)) == len(storages):
