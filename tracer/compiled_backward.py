@@ -105,8 +105,9 @@ def trace_backward(
     seeds = [trace.builder.param(type_, f"g{k}") for k, type_ in enumerate(types)]
     try:
         for (edge, _), seed in zip(outputs, seeds, strict=True):
-            edge, g = translate(trace, edge), trace.new_tensor(seed)  # type: ignore[assignment]
-            cotangents[edge] = EMIT.add(cotangents[edge], g) if edge in cotangents else g
+            target, g = translate(trace, edge), trace.new_tensor(seed)
+            assert target is not None
+            cotangents[target] = EMIT.add(cotangents[target], g) if target in cotangents else g
         found = flow(cotangents, list(sources), create_graph=False, retain_graph=True, within=trace)
     except GradientError as failure:  # an error for whoever calls backward on the result, not for the call
         return BackwardProgram(None, list(sources.values()), [], types, refusal=str(failure))

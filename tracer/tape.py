@@ -138,7 +138,7 @@ class Record:
         self.regions: tuple[Graph, ...] = ()
 
     @property
-    def inputs(self) -> tuple[Any, ...]:
+    def inputs(self) -> Sequence[Any]:
         """The inputs as handles: tensors where a rule may read the value, else placeholders."""
         if self.saved_inputs is None:
             raise error(
@@ -147,12 +147,12 @@ class Record:
                 "have already been freed). Specify retain_graph=True if you need to backward through the graph a "
                 "second time or if you need to access saved tensors after calling backward",
             )
-        return _Unpacked(self, self.saved_inputs, None)  # type: ignore[return-value]
+        return _Unpacked(self, self.saved_inputs, None)
 
     @property
-    def outputs(self) -> tuple[Any, ...]:
+    def outputs(self) -> Sequence[Any]:
         """The outputs as handles."""
-        return _Unpacked(self, self.saved_outputs, self)  # type: ignore[return-value]
+        return _Unpacked(self, self.saved_outputs, self)
 
     def free(self) -> None:
         """Drops the saved values; a second backward is then an error."""
