@@ -80,10 +80,13 @@ class Limits:
     bandwidth: float
     gemm: float
 
+    def least(self, case: Case) -> float:
+        """The seconds that a step takes at least, as far as the case says what it needs."""
+        return max(case.bytes / self.bandwidth, case.flops / self.gemm)
+
     def share(self, case: Case, seconds: float) -> str:
         """The part of the limit that such a step reaches, "" where the case does not say what it needs."""
-        least = max(case.bytes / self.bandwidth, case.flops / self.gemm)
-        return f"{100 * least / seconds:.0f} %" if least else ""
+        return f"{self.least(case) / seconds:.0%}" if self.least(case) else ""
 
 
 @dataclass
@@ -107,26 +110,55 @@ class Timing:
         return min(self.medians)
 
 
+FASTEST = "the fastest peer"
+"""In a goal: whichever library other than weft is fastest; programs written by hand do not count."""
+
+
 @dataclass(frozen=True)
 class Goal:
-    """`peer` takes at most `most` times what `of` takes in the same run; `most` seconds when there is no `of`."""
+    """A figure of `peer` is at most `most` times that of `of` in the same run; at most `most` seconds when there is no
+    `of`. The figure is the time of a step, of the first call, or of the start of a second process."""
 
     case: str
     peer: str
     most: float
     of: str = ""
+    figure: str = "best"
 
-    def row(self, results: Mapping[str, Mapping[str, Timing]]) -> str:
+    def row(self, results: Mapping[str, Mapping[str, Timing]], limits: Limits, cases: Mapping[str, Case]) -> str:
         """A line of the table of goals, "" when one of the two was not measured."""
-        timings = results.get(self.case, {})
-        measured = [timings[name] for name in (self.peer, self.of) if name in timings and timings[name].medians]
-        if len(measured) < 1 + bool(self.of):
+        timings = {name: t for name, t in results.get(self.case, {}).items() if t.medians and getattr(t, self.figure)}
+        others = [name for name in timings if not name.startswith(("weft", "by hand"))]
+        of = min(others, key=lambda name: timings[name].best, default="") if self.of == FASTEST else self.of
+        if self.peer not in timings or (self.of and of not in timings):
             return ""
-        figure = measured[0].best / (measured[1].best if self.of else 1.0)
-        wanted, found = (
-            (f"{self.most:.3g} x {self.of}", f"{figure:.3g} x") if self.of else (text_of(self.most), text_of(figure))
-        )
-        return f"| {self.case}: {self.peer} | {wanted} | {found} | {'yes' if figure <= self.most else 'no'} |"
+        figure = getattr(timings[self.peer], self.figure)
+        if not of:
+            return self._text(text_of(self.most), text_of(figure), figure <= self.most)
+        ratio = figure / getattr(timings[of], self.figure)
+        return self._text(f"{self.most:.3g} x {of}", f"{ratio:.3g} x", ratio <= self.most)
+
+    def _text(self, wanted: str, found: str, reached: bool) -> str:
+        what = {"best": "", "first_call": ", first call", "second_start": ", second process"}[self.figure]
+        return row_of(f"{self.case}: {self.peer}{what}", wanted, found, "yes" if reached else "no")
+
+
+@dataclass(frozen=True)
+class Share:
+    """A step of `peer` reaches at least the share `least` of what the machine can do."""
+
+    case: str
+    peer: str
+    least: float
+
+    def row(self, results: Mapping[str, Mapping[str, Timing]], limits: Limits, cases: Mapping[str, Case]) -> str:
+        """A line of the table of goals, "" when the peer was not measured."""
+        timing = results.get(self.case, {}).get(self.peer)
+        if timing is None or not timing.medians:
+            return ""
+        share = limits.least(cases[self.case]) / timing.best
+        wanted, found = f"at least {self.least:.0%} of the limit", f"{share:.0%}"
+        return row_of(f"{self.case}: {self.peer}", wanted, found, "yes" if share >= self.least else "no")
 
 
 # The measuring process ------------------------------------------------------------------------------------------------
@@ -351,7 +383,7 @@ def replace_section(page: Path, text: str) -> None:
     page.write_text(f"{before}{BEGIN}\n{text}{END}{rest.split(END)[1]}", encoding="utf-8")
 
 
-def main(modules: Sequence[str], goals: Sequence[Goal], arguments: Sequence[str] | None = None) -> None:
+def main(modules: Sequence[str], goals: Sequence[Goal | Share], arguments: Sequence[str] | None = None) -> None:
     """The command line: measures the cases of `modules` and prints their tables and the goals."""
     parser = argparse.ArgumentParser(description="weft beside its peers")
     parser.add_argument("--case", action="append", default=[], help="only this case (may be repeated)")
@@ -368,14 +400,16 @@ def main(modules: Sequence[str], goals: Sequence[Goal], arguments: Sequence[str]
     ]
     print(sections[0], flush=True)
     results: dict[str, dict[str, Timing]] = {}
+    cases: dict[str, Case] = {}
     for module in modules:
         for case in importlib.import_module(module).CASES:
             if options.case and case.name not in options.case:
                 continue
+            cases[case.name] = case
             results[case.name] = measure(module, case, options.peer, options.rounds, options.second)
             sections.append(table(case, results[case.name], limits))
             print(sections[-1], flush=True)
-    rows = [row for goal in goals if (row := goal.row(results))]
+    rows = [row for goal in goals if (row := goal.row(results, limits, cases))]
     sections.append(
         "\n".join(["### Goals", "", "| what | at most | measured | reached |", "| --- | --- | --- | --- |", *rows])
         + "\n"

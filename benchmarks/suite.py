@@ -6,9 +6,51 @@
 """
 from __future__ import annotations
 
-from harness import main
+from harness import FASTEST, Goal, Share, main
 
-MODULES = ("cases.kernels", "cases.perceptron", "cases.optimiser", "cases.networks", "cases.small", "cases.calls")
+MODULES = (
+    "cases.rosenbrock",
+    "cases.mlp",
+    "cases.kernels",
+    "cases.perceptron",
+    "cases.optimiser",
+    "cases.networks",
+    "cases.small",
+    "cases.calls",
+)
+
+SMALL = {
+    "rosenbrock": "weft, native loop",
+    "book_mlp": "weft, native loop",
+    "tiny": "weft",
+    "mlp_adam_64": "weft",
+    "lstm": "weft",
+}
+"""Case -> the way to run it in weft: small programs, in which weft should be twice as fast as anybody."""
+
+LARGE = (
+    "pointwise", "pointwise_gradient", "rows", "views", "stencil", "black_scholes", "mlp_adam_512", "mlp_sizes", "adam",
+    "lenet", "gpt", "hessian",
+)  # fmt: skip
+"""Cases in which weft should be as fast as the fastest."""
+
+QUICK = ("pointwise", "pointwise_gradient", "views", "stencil", "tiny", "hessian")
+"""Cases that are as soon compiled as by JAX; in the others twice that time is allowed."""
+
+MEMORY = ("pointwise", "views", "stencil", "adam")
+"""Cases that wait for memory only."""
+
+COMPILED = (*LARGE, "mlp_adam_64", "lstm", "tiny")
+
+GOALS = (
+    *(Goal(case, peer, 0.5, FASTEST) for case, peer in SMALL.items()),
+    *(Goal("call", "weft, compiled", 0.5, peer) for peer in ("JAX, jit", "torch.compile")),
+    *(Goal(case, "weft", 1, FASTEST) for case in LARGE),
+    *(Share(case, "weft", 0.8) for case in MEMORY),
+    *(Goal(case, "weft", 1 if case in QUICK else 2, "JAX, jit", "first_call") for case in COMPILED),
+    *(Goal(case, "weft", 0.2, "torch.compile", "first_call") for case in COMPILED),
+    *(Goal(case, "weft", 0.3, figure="second_start") for case in COMPILED),
+)
 
 if __name__ == "__main__":
-    main(MODULES, ())
+    main(MODULES, GOALS)
