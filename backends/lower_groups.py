@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..ir.access import Read
+from ..ir.access import Read, step_of
 from ..ir.graph import Value
 from ..ir.index import Constant, Index, Variable, flatten, substitute
 from ..ir.loops import LANES, START, STOP, Buffer, Literal, Load, Local, Position, Role, Scalar
@@ -248,7 +248,7 @@ class GroupWriter:
         for read, copy in copies:
             buffer = self.points.places[read.value].buffer
             assert buffer is not None
-            place = (variable - column) * TILE_ROWS + (row - tile)
+            place = (variable - column) * TILE_ROWS + self._tile_row(read, row - tile)
             element = builder.let(buffer.name, Load(copy, place), builder.level)
             builder.remember(("load", buffer.name, read.position, 1), element, builder.level)
         self._write_points(nest, [nest.indices(variable)])
@@ -256,6 +256,11 @@ class GroupWriter:
             builder.close()
         for part in nest.parts:
             self._finish(part)
+
+    def _tile_row(self, read: Read, row: Index) -> Index:
+        """Where row number `row` of a tile stands in a line of its copy, which has the order of memory."""
+        assert self.loops.row is not None
+        return row if step_of(read.position, self.loops.row) == 1 else TILE_ROWS - 1 - row
 
     def _least(self, index: Index, bound: Index, size: int) -> Index:
         return self._bound("end", apply("minimum", (Position(index), Position(bound)), int64), size)
@@ -273,11 +278,13 @@ class GroupWriter:
         builder.open(k, *columns)
         target = (k - columns[0]) * TILE_ROWS
         if self.loops.count % TILE_ROWS == 0:
-            builder.store(copy, target, Load(source, substitute(read.position, {row: rows[0], last: k}), LANES))
+            lowest = rows[0] + self._tile_row(read, Constant(0))
+            builder.store(copy, target, Load(source, substitute(read.position, {row: lowest, last: k}), LANES))
         else:
             r = builder.variable("r", self.loops.count)
             builder.open(r, *rows)
-            builder.store(copy, target + (r - rows[0]), Load(source, substitute(read.position, {row: r, last: k})))
+            element = Load(source, substitute(read.position, {row: r, last: k}))
+            builder.store(copy, target + self._tile_row(read, r - rows[0]), element)
             builder.close()
         builder.close()
         return copy

@@ -311,19 +311,20 @@ class GroupPlan:
         return step_of(part.stage.output_position(self.indices(part, indices)), variable)
 
     def _is_transposed(self, nest: Nest) -> bool:
-        """Whether a nest of elements alone reads memory that is contiguous along the rows."""
+        """Whether the only nest reads memory that is contiguous along the rows."""
         alone = self.row is not None and len(self.nests) == 1 and len(nest.loops) == len(nest.pieces) == 1
-        if not alone or nest.pieces[0].vectors or any(p.task is not Task.ELEMENT or p.extra for p in nest.parts):
+        tasks = (Task.ELEMENT, Task.COLUMN_ARRAY)
+        if not alone or nest.pieces[0].vectors or any(p.task not in tasks or p.extra for p in nest.parts):
             return False
         return min(self.count, nest.loops[-1].size) >= TILE_ROWS and bool(self.transposed(nest))
 
     def transposed(self, nest: Nest) -> list[Read]:
-        """The reads of a nest that are contiguous along the rows and not along its loop."""
+        """The reads of a nest that are contiguous along the rows, upward or downward, and not along its loop."""
         assert self.row is not None
         row, last = self.row, nest.loops[-1].variable
         reads = self.report(nest, nest.indices(last)).reads
         plain = [r for r in reads if set(variables_of(r.position)) <= {row, last}]
-        return [r for r in plain if step_of(r.position, row) == 1 and step_of(r.position, last) not in (0, 1)]
+        return [r for r in plain if step_of(r.position, row) in (1, -1) and step_of(r.position, last) not in (0, 1, -1)]
 
 
 def _replaced(space: Sequence[Index], axes: Sequence[int], indices: Sequence[Index]) -> list[Index]:

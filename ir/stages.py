@@ -330,7 +330,7 @@ class StagePlan:
             if self._external(node):
                 unit = node
             elif has_own_stage(node) or outputs[0] in results or not self._inline(node, by, closures[outputs[0]]):
-                unit = node if self._bare(node, by) else stage_of(node)
+                unit = node if self._bare(node, by) else self._stage_for(node)
                 if isinstance(unit, Stage):
                     self.stage_of.update(dict.fromkeys(outputs, unit))
             if unit is not None:
@@ -339,6 +339,14 @@ class StagePlan:
             for x in node.inputs:
                 readers.setdefault(x, {}).update({unit: None} if unit is not None else by)
         self.units = _updates_last(units[::-1], readers)
+
+    def _stage_for(self, node: Node) -> Stage:
+        """The stage of a node. An update of most of its base from neighbours in it is rather a map: all is written once."""
+        if node.op.name == "slice_update":
+            base, update = node.inputs
+            if 2 * update.type.size >= base.type.size and self._touches(update, base):
+                return _map_stage(node)
+        return stage_of(node)
 
     def _closure_costs(self) -> dict[Value, int]:
         """For each value without a stage of its own, the work of one element from stored values; 0 where it is only

@@ -144,7 +144,9 @@ def pieces():
 def transposed(rows, columns):
     b = Builder("transposed")
     x, y = b.param(of(columns, rows), "x"), b.param(of(rows, columns), "y")
-    return b.finish([b.add(b.permute(x, dims=(1, 0)), y)])
+    turned = b.permute(x, dims=(1, 0))
+    down, across = (b.mul(v, y) for v in (b.flip(turned, dims=(0, 1)), turned))
+    return b.finish([b.add(turned, y), down, b.sum(across, dims=(0,))])
 
 
 def bordered(n):
