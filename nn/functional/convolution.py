@@ -151,34 +151,28 @@ def _slide(x: Tensor, weight: Tensor, stride: Sequence[int], dilation: Sequence[
     """The product of the weight with all windows of a padded, batched input."""
     batch, channels, *_ = x.shape
     outputs, kernel, n = weight.shape[0], tuple(weight.shape[2:]), x.ndim - 2
-    windows = Windows(x.shape, tuple(range(2, 2 + n)), kernel, tuple(stride), tuple(dilation))
-    places = windows.shape[2 : 2 + n]
-    parts = windows.of(x)
+    windows = Windows(x.shape, kernel, tuple(stride), tuple(dilation))
+    parts, places = windows.of(x), windows.shape[-n:]
     if channels == outputs == groups:
         return _by_channel(parts, weight, n)
-    parts = EMIT.view_as(parts, (batch, groups, channels // groups, *places, *kernel))
+    parts = EMIT.view_as(parts, (batch, groups, channels // groups, *kernel, *places))
     weights = EMIT.view_as(weight, (groups, outputs // groups, channels // groups, *kernel))
-    spatial, inside = tuple(range(3, 3 + n)), tuple(range(3 + n, 3 + 2 * n))
-    contract = (2, *range(3, 3 + n))
+    rows = tuple(range(2, 3 + n))
     if outputs // groups <= math.prod(places):
         weights = EMIT.expand(weights, (batch, *weights.shape))
-        parts = EMIT.permute(parts, dims=(0, 1, 2, *inside, *spatial))
-        axes = {"lhs_batch": (0, 1), "rhs_batch": (0, 1), "rhs_contract": contract}
-        result = EMIT.dot_general(weights, parts, lhs_contract=tuple(k + 1 for k in contract), **axes)
-        return EMIT.view_as(result, (batch, outputs, *places))
-    parts = EMIT.permute(parts, dims=(1, 2, *inside, 0, *spatial))
-    contract_parts = tuple(k - 1 for k in contract)
-    axes = {"lhs_batch": (0,), "rhs_batch": (0,), "rhs_contract": contract_parts}
-    result = EMIT.view_as(EMIT.dot_general(weights, parts, lhs_contract=contract, **axes), (outputs, batch, *places))
+        columns = tuple(k + 1 for k in rows)
+        axes = {"lhs_batch": (0, 1), "rhs_batch": (0, 1), "lhs_contract": columns, "rhs_contract": rows}
+        return EMIT.view_as(EMIT.dot_general(weights, parts, **axes), (batch, outputs, *places))
+    parts = EMIT.permute(parts, dims=(1, *rows, 0, *range(3 + n, 3 + 2 * n)))
+    axes = {"lhs_batch": (0,), "rhs_batch": (0,), "lhs_contract": rows, "rhs_contract": tuple(k - 1 for k in rows)}
+    result = EMIT.view_as(EMIT.dot_general(weights, parts, **axes), (outputs, batch, *places))
     return EMIT.permute(result, dims=(1, 0, *range(2, 2 + n)))
 
 
 def _by_channel(parts: Tensor, weight: Tensor, n: int) -> Tensor:
-    """Every channel has a kernel of its own: no matrix is large enough for a product, so the sum is taken as it stands.
-    """
-    weights = EMIT.view_as(weight, (weight.shape[0], *(1,) * n, *weight.shape[2:]))
-    products = EMIT.mul(parts, EMIT.expand(weights, parts.shape))
-    return EMIT.sum(products, dims=tuple(range(2 + n, 2 + 2 * n)))
+    """Every channel has a kernel of its own: there is no matrix to speak of, and the sum is taken as it stands."""
+    weights = EMIT.view_as(weight, (weight.shape[0], *weight.shape[2:], *(1,) * n))
+    return EMIT.sum(EMIT.mul(parts, EMIT.expand(weights, parts.shape)), dims=tuple(range(2, 2 + n)))
 
 
 # ---- transposed ------------------------------------------------------------------------------------------------------
@@ -223,16 +217,14 @@ def _conv_transpose(
 def _spread(x: Tensor, weight: Tensor, stride: Sequence[int], dilation: Sequence[int], groups: int) -> Tensor:
     """Every element of a batched input times the weight, added up where they overlap."""
     batch, channels, *places = x.shape
-    outputs, kernel, n = weight.shape[1], tuple(weight.shape[2:]), x.ndim - 2
+    outputs, kernel = weight.shape[1], tuple(weight.shape[2:])
     x = EMIT.view_as(x, (batch, groups, channels // groups, *places))
     weights = EMIT.view_as(weight, (groups, channels // groups, outputs, *kernel))
     weights = EMIT.expand(weights, (batch, *weights.shape))
     parts = EMIT.dot_general(weights, x, lhs_batch=(0, 1), rhs_batch=(0, 1), lhs_contract=(2,), rhs_contract=(2,))
-    inside, spatial = tuple(range(3, 3 + n)), tuple(range(3 + n, 3 + 2 * n))
-    parts = EMIT.permute(parts, dims=(0, 1, 2, *spatial, *inside))
     sizes = [(p - 1) * s + span_of(k, d) for p, s, k, d in zip(places, stride, kernel, dilation, strict=True)]
-    windows = Windows((batch, groups * outputs, *sizes), tuple(range(2, 2 + n)), kernel, tuple(stride), tuple(dilation))
-    return windows.added(EMIT.view_as(parts, (batch, groups * outputs, *places, *kernel)))
+    windows = Windows((batch, groups * outputs, *sizes), kernel, tuple(stride), tuple(dilation))
+    return windows.added(EMIT.view_as(parts, windows.shape))
 
 
 # ---- shared ----------------------------------------------------------------------------------------------------------

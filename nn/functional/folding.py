@@ -27,12 +27,9 @@ def unfold(input: Tensor, kernel_size: Sizes, dilation: Sizes = 1, padding: Size
     first = input.ndim - 2
     x = fitted(input, [(first + k, padding[k], padding[k]) for k in range(2)], 0)
     _check_room(x, kernel, dilation)
-    windows = Windows(x.shape, (first, first + 1), kernel, stride, dilation)
-    lead = tuple(input.shape[: first - 1])
-    order = (*range(first), first + 2, first + 3, first, first + 1)
-    places = math.prod(windows.shape[first : first + 2])
-    parts = EMIT.permute(windows.of(x), dims=order)
-    columns = EMIT.view_as(parts, (*lead, input.shape[first - 1] * math.prod(kernel), places))
+    windows = Windows(x.shape, kernel, stride, dilation)
+    rows = input.shape[first - 1] * math.prod(kernel)
+    columns = EMIT.view_as(windows.of(x), (*input.shape[: first - 1], rows, math.prod(windows.shape[-2:])))
     return named(contiguous(columns), "Im2ColBackward0")
 
 
@@ -62,9 +59,8 @@ def fold(
         )
     lead = (*input.shape[:-2], input.shape[-2] // math.prod(kernel))
     rank = len(lead)
-    parts = EMIT.view_as(input, (*lead, *kernel, *places))
-    parts = EMIT.permute(parts, dims=(*range(rank), rank + 2, rank + 3, rank, rank + 1))
-    image = Windows((*lead, *sizes), (rank, rank + 1), kernel, stride, dilation).added(parts)
+    windows = Windows((*lead, *sizes), kernel, stride, dilation)
+    image = windows.added(EMIT.view_as(input, windows.shape))
     image = fitted(image, [(rank + k, -padding[k], -padding[k]) for k in range(2)], 0)
     return named(contiguous(image), "Col2ImBackward0")
 

@@ -86,12 +86,11 @@ def _max_pool(
     frame = _frame(f"max_pool{n}d", input, n, kernel_size, stride, padding, dilation, ceil_mode)
     lowest = -math.inf if input.dtype.is_floating_point else _least(input.dtype)
     parts = frame.windows(input, lowest)
-    place = EMIT.argmax(parts, dim=parts.ndim - 1)
-    chosen = EMIT.eq(
-        EMIT.expand(EMIT.view_as(place, (*place.shape, 1)), parts.shape),
-        EMIT.iota(shape=tuple(parts.shape), dim=parts.ndim - 1, dtype=int64),
-    )
-    largest = EMIT.sum(EMIT.select(chosen, parts, EMIT.full_like(parts, 0)), dims=(parts.ndim - 1,))
+    dim = parts.ndim - n - 1
+    place = EMIT.argmax(parts, dim=dim)
+    repeated = EMIT.expand(EMIT.view_as(place, (*place.shape[:dim], 1, *place.shape[dim:])), parts.shape)
+    chosen = EMIT.eq(repeated, EMIT.iota(shape=tuple(parts.shape), dim=dim, dtype=int64))
+    largest = EMIT.sum(EMIT.select(chosen, parts, EMIT.full_like(parts, 0)), dims=(dim,))
     result = named(largest, f"MaxPool{n}DWithIndicesBackward0")
     return (result, frame.positions(place)) if return_indices else result
 
@@ -164,7 +163,7 @@ def _avg_pool(
 ) -> Tensor:
     frame = _frame(f"avg_pool{n}d", input, n, kernel_size, stride, padding, 1, ceil_mode)
     parts = frame.windows(input, 0)
-    total = EMIT.sum(parts, dims=(parts.ndim - 1,))
+    total = EMIT.sum(parts, dims=(parts.ndim - n - 1,))
     if divisor is None and (any(frame.extra) or (any(frame.padding) and not count_include_pad)):
         count: Any = frame.counts(input.dtype, count_include_pad)
     else:
@@ -256,11 +255,11 @@ class _Frame:
         )
 
     def windows(self, x: Tensor, value: float) -> Tensor:
-        """The windows, with the elements of each along one last axis."""
+        """The windows, with the elements of each along one axis in front of the axes that number them."""
         first, n = x.ndim - len(self.sizes), len(self.sizes)
         x = fitted(x, [(first + k, self.padding[k], self.padding[k] + self.extra[k]) for k in range(n)], value)
-        windows = Windows(x.shape, tuple(range(first, first + n)), self.kernel, self.stride, self.dilation)
-        return EMIT.view_as(windows.of(x), (*windows.shape[: first + n], math.prod(self.kernel)))
+        windows = Windows(x.shape, self.kernel, self.stride, self.dilation)
+        return EMIT.view_as(windows.of(x), (*windows.shape[:first], math.prod(self.kernel), *windows.shape[-n:]))
 
     def counts(self, dtype: DType, with_padding: bool) -> Tensor:
         """How many elements of each window count, zeros beyond the padding never do."""

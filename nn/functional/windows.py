@@ -32,16 +32,17 @@ def as_sizes(name: str, what: str, value: int | Sequence[int], n: int) -> tuple[
 
 
 class Windows:
-    """The windows along `dims` of tensors of `shape`: these axes become the windows' numbers, and for each of them a
-    new last axis counts the elements within a window.
+    """The windows of the last axes of tensors of `shape`: these axes become the windows' numbers, and in front of them
+    come as many new ones, which count the elements within a window.
     """
 
-    def __init__(self, shape: Sequence[int], dims: Axes, kernel: Axes, stride: Axes, dilation: Axes) -> None:
+    def __init__(self, shape: Sequence[int], kernel: Axes, stride: Axes, dilation: Axes) -> None:
         self.shape: Axes = tuple(shape)
-        """The shape of the windows."""
+        """The shape of the windows: (..., elements, numbers)."""
         self._steps: list[tuple[Op, dict[str, Any], Axes]] = []
-        for dim, *sizes in zip(dims, kernel, stride, dilation, strict=True):
-            self._slide(dim, *sizes)
+        first = len(self.shape) - len(kernel)
+        for k, sizes in enumerate(zip(kernel, stride, dilation, strict=True)):
+            self._slide(first + 2 * k, first + k, *sizes)
 
     def of(self, x: Tensor) -> Tensor:
         """The windows of `x`, for reading only."""
@@ -54,7 +55,7 @@ class Windows:
         for op, attrs, shape in reversed(self._steps):
             source = TensorType(shape, windows.dtype)
             record = shape_record(op, attrs, (None,), (source,), windows.type_)
-            windows = op.input_rule(0)(EMIT, record, windows)
+            windows = op.input_rule(0)(EMIT, record, windows)  # type: ignore[operator]
         return windows
 
     def _step(self, op: Op, **attrs: Any) -> None:
@@ -62,38 +63,39 @@ class Windows:
         (result,) = op.output_types([TensorType(self.shape, float32)], attrs)
         self.shape = result.sizes
 
-    def _slide(self, dim: int, kernel: int, stride: int, dilation: int) -> None:
-        """Windows along one axis."""
+    def _slide(self, dim: int, at: int, kernel: int, stride: int, dilation: int) -> None:
+        """Windows along the axis `dim`; their elements become the axis `at`, in front of it."""
         count = (self.shape[dim] - span_of(kernel, dilation)) // stride + 1
         if kernel == 1:
-            self._take(dim, 0, (count - 1) * stride + 1, stride)
-            self._step(OPS.reshape, shape=(*self.shape, 1))
+            self._take(dim, (count - 1) * stride + 1, stride)
+            self._step(OPS.reshape, shape=(*self.shape[:at], 1, *self.shape[at:]))
         elif stride >= span_of(kernel, dilation):
-            self._cut(dim, count, kernel, stride, dilation)
+            self._cut(dim, at, count, kernel, stride, dilation)
         else:
-            self._step(OPS.reshape, shape=(*self.shape, 1))
-            self._step(OPS.broadcast, shape=(*self.shape[:-1], kernel))
-            last, size = len(self.shape) - 1, (count - 1) * stride + 1
-            self._step(OPS.slant, dim=dim, window=last, step=dilation, offset=0, size=size)
-            self._take(dim, 0, size, stride)
+            self._step(OPS.reshape, shape=(*self.shape[:at], 1, *self.shape[at:]))
+            self._step(OPS.broadcast, shape=(*self.shape[:at], kernel, *self.shape[at + 1 :]))
+            size = (count - 1) * stride + 1
+            self._step(OPS.slant, dim=dim + 1, window=at, step=dilation, offset=0, size=size)
+            self._take(dim + 1, size, stride)
 
-    def _cut(self, dim: int, count: int, kernel: int, stride: int, dilation: int) -> None:
+    def _cut(self, dim: int, at: int, count: int, kernel: int, stride: int, dilation: int) -> None:
         """Windows that do not overlap: the axis is cut into pieces, and no element is read twice."""
         length = count * stride
-        if self.shape[dim] > length:
-            self._take(dim, 0, length, 1)
-        elif self.shape[dim] < length:
+        if self.shape[dim] < length:
             high = tuple(length - n if k == dim else 0 for k, n in enumerate(self.shape))
             self._step(OPS.pad, low=(0,) * len(high), high=high, value=0)
+        else:
+            self._take(dim, length, 1)
         self._step(OPS.reshape, shape=(*self.shape[:dim], count, stride, *self.shape[dim + 1 :]))
-        self._take(dim + 1, 0, span_of(kernel, dilation), dilation)
-        rank = len(self.shape)
-        self._step(OPS.permute, dims=(*range(dim + 1), *range(dim + 2, rank), dim + 1))
+        self._take(dim + 1, span_of(kernel, dilation), dilation)
+        order = [k for k in range(len(self.shape)) if k != dim + 1]
+        self._step(OPS.permute, dims=(*order[:at], dim + 1, *order[at:]))
 
-    def _take(self, dim: int, start: int, stop: int, step: int) -> None:
-        if (start, stop, step) == (0, self.shape[dim], 1):
+    def _take(self, dim: int, stop: int, step: int) -> None:
+        """The elements 0:stop:step along one axis."""
+        if (stop, step) == (self.shape[dim], 1):
             return
-        starts = tuple(start if k == dim else 0 for k in range(len(self.shape)))
+        starts = (0,) * len(self.shape)
         stops = tuple(stop if k == dim else n for k, n in enumerate(self.shape))
         steps = tuple(step if k == dim else 1 for k in range(len(self.shape)))
         self._step(OPS.slice, starts=starts, stops=stops, steps=steps)
