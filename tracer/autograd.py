@@ -219,6 +219,11 @@ def _seed(root: Tensor, gradient: Tensor | None, what: str) -> Tensor:
 
 
 def _check_root(root: Tensor) -> None:
+    if STATE.trace is not None and STATE.trace.in_region:
+        raise error(
+            TraceError,
+            "a gradient cannot be taken inside a branch of cond or in while_loop: take it outside, where the loss is known",
+        )
     if not tensor_requires_grad(root):
         raise error(
             GradientError,
@@ -380,10 +385,9 @@ def grad_fn(self: Tensor) -> Record | Accumulate | None:
 @method()
 def detach(self: Tensor) -> Tensor:
     """A tensor over the same memory that no gradient flows through."""
-    trace = STATE.trace
-    if trace is not None and trace.region_records and self.dtype.is_floating_point:
-        return trace.new_tensor(trace.stop_gradient(trace.read(self)))
-    return alias_of(self)
+    alias = alias_of(self)
+    alias._detached = True
+    return alias
 
 
 @method()

@@ -3,15 +3,17 @@
 In eager mode they are plain Python. In a compiled function they become nodes with regions. The names and signatures are
 torch's (`torch.cond`, `torch.while_loop`); `scan` is JAX's.
 """
+
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from ..ir.errors import ShapeError, TraceError
-from ..ir.graph import Value
+from ..ir.graph import Graph, Value
 from ..ir.ops import OPS
 from ..ir.types import bool_
+from ..passes.records import active_keys, steps_of
 from .dispatch import EMIT
 from .location import error, user_location
 from .loops import range as weft_range
@@ -19,6 +21,7 @@ from .regions import Region, record_region
 from .state import STATE
 from .storage import Storage
 from .structure import flatten, unflatten
+from .tape import edge_along
 from .tensor import Tensor
 from .trace import Trace
 
@@ -50,12 +53,16 @@ def cond(
     outside: dict[Value, None] = {}
     for branch, values in zip(branches, results, strict=True):
         outside |= branch.operands(values)
-    graphs = [branch.graph(name, list(outside), values)
-              for branch, name, values in zip(branches, ("then", "otherwise"), results, strict=True)]
-    outputs = EMIT.control(OPS.cond, [predicate, *_tensors_holding(trace, outside, branches)], {}, graphs)
+    graphs = [
+        branch.graph(name, list(outside), values)
+        for branch, name, values in zip(branches, ("then", "otherwise"), results, strict=True)
+    ]
+    inputs = [predicate, *_operands(trace, outside, branches)]
+    outputs = EMIT.control(OPS.cond, inputs, {}, graphs)
+    _cut_constant_outputs(inputs, graphs, outputs)
     count = len(branches[0].result_values)
-    _store(trace, storages, outputs[count:])
-    return unflatten(branches[0].structure, outputs[:count])
+    _store(trace, storages, outputs[count:], branches)
+    return _results(trace, branches, outputs[:count])
 
 
 def while_loop(
@@ -72,6 +79,7 @@ def while_loop(
     """
     state: tuple[Tensor, ...] = tuple(carried_inputs)
     if STATE.trace is None:
+        state = tuple(t.clone() for t in state)  # the body may write its arguments
         while bool(cond_fn(*state)):
             state = tuple(body_fn(*state))
         return state
@@ -86,7 +94,7 @@ def _traced_while(
     ]  # storages of their own: the body may write its arguments
     condition = record_region(trace, cond_fn, carried, "while_loop: cond_fn")
     body = record_region(trace, lambda *args: tuple(body_fn(*args)), carried, "while_loop: body_fn")
-    before, after = [t.type_ for t in carried], [t.type_ for t in body.results]
+    before, after = [t.type_ for t in carried], body.result_types
     if before != after:
         raise error(
             ShapeError,
@@ -99,31 +107,35 @@ def _traced_while(
     predicate = _predicate(condition)
     nexts = [*body.result_values, *(body.written[s] for s in storages)]
     initial = [trace.read(t) for t in carried] + [trace.states[s].value for s in storages]
-    keys = [Value(v.type, v.hint) for v in initial]     # carried values are apart from what they start as
+    keys = [Value(v.type, v.hint) for v in initial]  # carried values are apart from what they start as
     for region in (condition, body):
-        inside = [region.inside[t._storage] for t in carried] + [region.inside[s] for s in storages]
+        inside = [region.inside[t._storage] for t in carried] + [
+            region.inside.get(s, v) for s, v in zip(storages, initial[len(state) :], strict=True)
+        ]
         region.stand_ins |= dict(zip(inside, keys, strict=True))
+    known = set(keys)
     outside = {
-        v: None
-        for r, values in ((condition, [predicate]), (body, nexts))
-        for v in r.operands(values)
-        if v not in set(keys)
+        v: None for r, values in ((condition, [predicate]), (body, nexts)) for v in r.operands(values) if v not in known
     }
     graphs = [
         condition.graph("condition", [*keys, *outside], [predicate]),
         body.graph("body", [*keys, *outside], nexts),
     ]
-    inputs = [*state, *_tensors_holding(trace, [*initial[len(state):], *outside], [condition, body])]
+    inputs = [*state, *_operands(trace, [*initial[len(state) :], *outside], [condition, body])]
     outputs = EMIT.control(OPS.while_loop, inputs, {"carried": len(initial)}, graphs)
-    _store(trace, storages, outputs[len(state):])
-    return tuple(outputs[:len(state)])
+    _store(trace, storages, outputs[len(state) :], [body])
+    return tuple(outputs[: len(state)])
 
 
 def _predicate(region: Region) -> Value:
     """The condition's result, which must be one bool."""
-    if len(region.result_values) != 1 or region.results[0].shape.numel() != 1 or region.results[0].dtype is not bool_:
-        raise error(ShapeError, "while_loop: cond_fn must return one tensor with one bool, got "
-                    f"{_types([t.type_ for t in region.results])}: compare, e.g. `x.sum() > 0`")
+    types = region.result_types
+    if len(types) != 1 or types[0] is None or types[0].size != 1 or types[0].dtype is not bool_:
+        raise error(
+            ShapeError,
+            f"while_loop: cond_fn must return one tensor with one bool, got {_types(types)}: compare, "
+            "e.g. `x.sum() > 0`",
+        )
     value = region.result_values[0]
     if value.shape != ():
         node = region.trace.builder.make_node(OPS.reshape, (value,), {"shape": ()}, loc=user_location())
@@ -170,12 +182,13 @@ def scan(
 
 # ---- shared ----------------------------------------------------------------------------------------------------------
 
+
 def _check_same(branches: Sequence[Region]) -> None:
     a, b = branches
-    types = [[t.type_ for t in r.results] for r in branches]
-    if a.structure != b.structure or types[0] != types[1]:
+    if a.structure != b.structure or a.result_types != b.result_types:
         raise error(
-            ShapeError, f"cond: true_fn returns {_types(types[0])} and false_fn {_types(types[1])}: they must be equal"
+            ShapeError,
+            f"cond: true_fn returns {_types(a.result_types)} and false_fn {_types(b.result_types)}: they must be equal",
         )
 
 
@@ -183,13 +196,52 @@ def _types(types: Sequence[Any]) -> str:
     return f"({', '.join(map(str, types))})"
 
 
-def _tensors_holding(trace: Trace, values: Iterable[Value], regions: Sequence[Region]) -> list[Tensor]:
-    """Tensors for the outside values of regions: those through which they were read, with their gradient edges."""
-    readers = {v: t for region in reversed(regions) for v, t in region.readers.items()}
-    return [readers.get(v) or trace.new_tensor(v) for v in values]
+def _operands(trace: Trace, values: Iterable[Value], regions: Sequence[Region]) -> list[Tensor]:
+    """Tensors that hold the outside values of regions, with the gradient edges of those that read them."""
+    found = []
+    for value in values:
+        tensor = trace.new_tensor(value)
+        edge = next((r.edges[value] for r in regions if value in r.edges), None)
+        if edge is not None:
+            tensor._edge, tensor._requires_grad = edge, True
+        found.append(tensor)
+    return found
 
 
-def _store(trace: Trace, storages: Sequence[Storage], values: Sequence[Tensor]) -> None:
+def _cut_constant_outputs(inputs: Sequence[Tensor], graphs: Sequence[Graph], outputs: Sequence[Tensor]) -> None:
+    """Takes the edge from outputs that depend, in every branch, only on what no gradient flows to."""
+    active: set[int] = set()
+    for graph in graphs:
+        sources = [p for p, t in zip(graph.params, inputs[1:], strict=True) if t._requires_grad]
+        reached = active_keys(steps_of(graph.nodes), sources)
+        active |= {k for k, value in enumerate(graph.results) if value in reached}
+    for k, output in enumerate(outputs):
+        if k not in active:
+            output._edge, output._requires_grad = None, False
+
+
+def _results(trace: Trace, branches: Sequence[Region], outputs: Sequence[Tensor]) -> Any:
+    """The returned structure. What is a tensor from outside in some branch cannot be written: which one it is depends
+    on the predicate."""
+    tensors, leaves = iter(outputs), []
+    for parts in zip(*(branch.results for branch in branches), strict=True):
+        leaves.append(None if parts[0] is None else next(tensors))
+        if any(p is not None and p._storage in b.inside for p, b in zip(parts, branches, strict=True)):
+            trace.states[leaves[-1]._storage].reason_read_only = (  # type: ignore[union-attr]
+                "a write into a result of cond that is a tensor from outside in one of the branches: return a clone() "
+                "there"
+            )
+    return unflatten(branches[0].structure, leaves)
+
+
+def _store(trace: Trace, storages: Sequence[Storage], values: Sequence[Tensor], regions: Sequence[Region]) -> None:
+    """Gives the written storages their new values, and the tensors that were written the gradient edges."""
     for storage, value in zip(storages, values, strict=True):
         trace.states[storage].value = trace.read(value)
         storage.version += 1
+        for tensor in [t for region in regions for t in region.tracked.values() if t._storage is storage]:
+            if trace.in_region:
+                trace.region_tracked[id(tensor)] = tensor  # the outer region gives it an edge when it ends
+            elif value._requires_grad and not tensor._made_without_grad:
+                path = trace.path_of(tensor)
+                tensor._edge, tensor._requires_grad = edge_along(path, value.type_, value._edge), True

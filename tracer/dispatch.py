@@ -199,6 +199,14 @@ def write(target: Tensor, new: Tensor, op_name: str = "copy_") -> Tensor:
 def written(target: Tensor, new: Tensor, op_name: str) -> None:
     """The bookkeeping after a write: version, and edges when a gradient is recorded."""
     base = target._base
+    if STATE.trace is not None and STATE.trace.in_region:
+        whole = target if base is None else base
+        if STATE.grad_enabled and not (whole._detached or whole._made_without_grad):
+            STATE.trace.region_tracked[id(whole)] = whole
+        else:
+            STATE.trace.region_untracked.add(target._storage)
+        target._storage.version += 1
+        return
     tracked = STATE.grad_enabled and (tensor_requires_grad(new) or tensor_requires_grad(target))
     if not tracked:
         target._storage.version += 1

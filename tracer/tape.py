@@ -416,6 +416,26 @@ def constant_edge(edge: Edge, type_: TensorType, name: str) -> Edge:
     return entry, 0
 
 
+def edge_along(path: tuple[Step, ...], type_: TensorType, edge: Edge | None) -> Edge | None:
+    """The edge of a view, at the end of `path`, of a value of `type_` with this edge."""
+    for op, attrs in path:
+        (view_type,) = op.output_types([type_], attrs)
+        edge = None if edge is None else (shape_record(op, attrs, (edge,), (type_,), view_type), 0)
+        type_ = view_type
+    return edge
+
+
+def edge_against(path: tuple[Step, ...], type_: TensorType, edge: Edge) -> Edge | None:
+    """The edge of a value of `type_` of which the view at the end of `path` has this edge, and the rest none."""
+    types = [type_]
+    for op, attrs in path:
+        types.append(op.output_types([types[-1]], attrs)[0])
+    found: Edge | None = edge
+    for k in reversed(range(len(path))):
+        found = _update_edge(path[k], None, found, types[k], types[k + 1])
+    return found
+
+
 def _update_edge(
     step: Step, base: Edge | None, new: Edge | None, base_type: TensorType, view_type: TensorType
 ) -> Edge | None:

@@ -66,6 +66,8 @@ class Tensor(Methods):
     _retains_grad: bool = False
     _backward_hooks: Mapping[int, Callable[[Tensor], Tensor | None]] = MappingProxyType({})
     """Called with a leaf's gradient; replaced as a whole, so that compiled programs notice."""
+    _detached: bool = False
+    """Made by `detach`."""
     _made_without_grad: bool = False
     """A view that was made under no_grad."""
     _frozen: bool = False

@@ -27,7 +27,7 @@ from .scalars import Formula, RuntimeScalar
 from .slots import KEYS, MISSING
 from .state import STATE
 from .storage import Storage
-from .tape import Edge, gradient_edge, update_step
+from .tape import Edge, edge_against, gradient_edge, update_step
 from .tensor import Step, Tensor
 from .trace_inputs import (
     Derived,
@@ -102,8 +102,12 @@ class Trace:
         self.region_records = False
         """Whether the region being recorded may be differentiated, so that `detach` and `no_grad` must leave a trace in
         it."""
-        self.readers: dict[Value, Tensor] = {}
-        """For regions: value that a storage holds -> a tensor that was read there."""
+        self.region_edges: dict[Value, Edge] = {}
+        """For regions: value that a storage holds and the region read -> where its cotangent goes."""
+        self.region_untracked: set[Storage] = set()
+        """For regions: the storages that were written without gradients."""
+        self.region_tracked: dict[int, Tensor] = {}
+        """For regions: the tensors that were written while gradients were recorded."""
         self.progress: Formula | None = None
         """The number of iterations of a loop that asked for a progress bar."""
         self.captured: list[tuple[int, int, LoopDraft]] = []
@@ -144,18 +148,43 @@ class Trace:
         """The current value of a tensor."""
         state, path = self.locate(tensor)
         state.value = value = self.resolve(state.value)
-        if self.in_region and (tensor._base is not None or not path):
-            self.readers.setdefault(value, tensor._base or tensor)
+        if self.region_records:
+            self._note_region_edge(tensor, value)
         if not path:
-            return value
+            return self._shown(tensor, value)
         cache = tensor._cache
         if cache is not None and cache[0] is value and cache[1] not in self.dead and cache[1] not in self.forward:
-            return cache[1]
+            return self._shown(tensor, cache[1])
         base = value
         for op, attrs in path:
             value = self.builder.add_node(op, (value,), attrs, loc=user_location()).output
         tensor._cache = (base, value)
+        return self._shown(tensor, value)
+
+    def _shown(self, tensor: Tensor, value: Value) -> Value:
+        """The value as code inside a region sees it through a detached tensor: no gradient flows to it."""
+        if self.region_records and is_detached(tensor):
+            return self.stop_gradient(value)
         return value
+
+    def _note_region_edge(self, tensor: Tensor, value: Value) -> None:
+        """Notes where a cotangent of the value in a tensor's storage goes, when the tensor is read inside a region."""
+        if not STATE.grad_enabled or not value.dtype.is_floating_point:
+            return
+        base = tensor if tensor._base is None else tensor._base
+        edge = gradient_edge(base)
+        if edge is None and base is not tensor:
+            base, edge = tensor, gradient_edge(tensor)  # a view can be a leaf
+        if edge is not None and tensor._storage in self.region_untracked:
+            raise error(
+                TraceError,
+                "a tensor that requires grad is read after it was written without gradients (under no_grad, or through "
+                "a detached tensor) in the same branch of cond: do one of the two outside of the branch",
+            )
+        if edge is not None and value not in self.region_edges:
+            edge = edge_against(self.path_of(base), value.type, edge)
+            if edge is not None:
+                self.region_edges[value] = edge
 
     def _lift(self, tensor: Tensor) -> tuple[StorageState, tuple[Step, ...]]:
         storage = tensor._storage
@@ -453,6 +482,12 @@ class Trace:
             outsider.restore()
         for storage, version in self.versions.items():
             storage.version = version
+
+
+def is_detached(tensor: Tensor) -> bool:
+    """Whether a tensor was detached, or made under no_grad as a view: memory is shared, gradients are not."""
+    base = tensor._base
+    return tensor._detached or tensor._made_without_grad or base is not None and base._detached
 
 
 @contextlib.contextmanager

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from ..ir.compare import same_graph
 from ..ir.graph import Value
 from .loop_draft import Carried, LoopDraft
 
@@ -48,7 +49,8 @@ class Unifier:
             or x.op is not y.op
             or len(x.inputs) != len(y.inputs)
             or not same_attrs(x.attrs, y.attrs)
-            or x.regions != y.regions
+            or len(x.regions) != len(y.regions)
+            or not all(map(same_graph, x.regions, y.regions))
         ):
             raise Mismatch(f"{describe(x)} in one iteration, {describe(y)} in the next")
         for u, v in zip(x.inputs, y.inputs, strict=True):
