@@ -137,13 +137,20 @@ def test_an_update_changes_its_base_in_place_and_writes_only_what_changes():
     assert "for" not in python_source(call.kernel)
 
 
-def test_an_update_from_its_own_base_goes_through_memory():
+def shifted(n, count):
+    """x[1 : count + 1] = x[:count], for x of n elements."""
     b = Builder()
-    x = b.param(of(10), "x")
-    graph = fused(
-        b.finish([b.slice_update(x, b.slice(x, starts=(0,), stops=(9,), steps=(1,)), starts=(1,), steps=(1,))])
-    )
-    assert ops_of(graph) == ["slice", "fusion"]
+    x = b.param(of(n), "x")
+    return b.finish([b.slice_update(x, b.slice(x, starts=(0,), stops=(count,), steps=(1,)), starts=(1,), steps=(1,))])
+
+
+def test_a_small_update_from_its_own_base_goes_through_memory():
+    assert ops_of(fused(shifted(100, 9))) == ["slice", "fusion"]
+
+
+def test_a_large_update_from_its_own_base_is_written_apart():
+    (call,) = kernels_of(fused(shifted(10, 9)))
+    assert call.shared == () and call.in_place == ()
 
 
 def small_loop(size, cost):
