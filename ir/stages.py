@@ -341,7 +341,7 @@ class StagePlan:
         self.units = _updates_last(units[::-1], readers)
 
     def _stage_for(self, node: Node) -> Stage:
-        """The stage of a node. For an update of most of its base from neighbours a map, which writes everything once."""
+        """The stage of a node. For an update of most of its base from neighbours a map, which writes it all once."""
         if node.op.name == "slice_update":
             base, update = node.inputs
             if 2 * update.type.size >= base.type.size and self._touches(update, base):
