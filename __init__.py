@@ -46,6 +46,7 @@ from .tracer.arithmetic import (
     subtract,
     true_divide,
 )
+from .tracer.checkpoint import checkpoint
 from .tracer.comparison import (
     allclose,
     bitwise_and,

@@ -50,6 +50,8 @@ def is_dense(shape: Sequence[int], strides: Sequence[int]) -> bool:
 def view_of(node: Node, x: Strided) -> Strided | None:
     """What a view op makes of `x`; None when strides cannot say it."""
     a = node.attrs
+    if node.op is OPS.barrier:
+        return x
     if node.op is OPS.permute:
         return replace(x, shape=tuple(x.shape[d] for d in a["dims"]), strides=tuple(x.strides[d] for d in a["dims"]))
     if node.op is OPS.slice:

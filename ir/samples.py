@@ -303,6 +303,7 @@ TABLE: dict[str, Callable[[], list]] = {
         (_box((0,)), {"dims": (0,)}),
     ],
     "stop_gradient": lambda: [(_box((3, 4)), {}), (_box(()), {})],
+    "barrier": lambda: [(_box((3, 4), (2,)), {}), (_box((), ()), {})],
     "as_strided": lambda: [
         (_box(s), {"shape": t, "strides": c, "offset": o})
         for s, t, c, o in (

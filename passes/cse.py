@@ -31,7 +31,10 @@ def _same_regions(a: Node, b: Node) -> bool:
 
 @dataclass(frozen=True)
 class CommonSubexpressions:
-    """Lets the first of equal nodes stand for the others, in each region for itself. Meaning unchanged to the bit."""
+    """Lets the first of equal nodes stand for the others, in each region for itself. Meaning unchanged to the bit.
+
+    What stands behind a barrier is equal to nothing else: it is meant to be computed again.
+    """
 
     name: str = field(default="cse", init=False)
 
@@ -43,6 +46,8 @@ class CommonSubexpressions:
             node = self._with_regions(node, options)
             b.copy(node)
             copied = b.nodes[-1]
+            if node.op is OPS.barrier:
+                continue
             alike = known.setdefault(node_key(copied), [])
             same = next((other for other in alike if _same_regions(other, copied)), None)
             if same is None:

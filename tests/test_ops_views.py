@@ -23,8 +23,8 @@ def numbered(shape):
 
 @pytest.mark.parametrize("sample", CASES, ids=str)
 def test_index_function_agrees_with_evaluate(sample):
-    x = numbered(sample.types[0].shape)
-    out = sample.op.evaluate(x, **sample.attrs)
+    x, *others = (numbered(t.shape) for t in sample.types)
+    out = sample.op.evaluate(x, *others, **sample.attrs)
     indices = list(np.indices(out.shape))
     source = sample.op.index(indices, sample.types[0], sample.attrs)
     assert len(source) == x.ndim
@@ -49,8 +49,8 @@ def test_index_function_on_expressions(sample):
 
 @pytest.mark.parametrize("sample", [s for s in CASES if s.outputs()[0].size], ids=str)
 def test_a_view_of_a_contiguous_array_shares_its_memory(sample):
-    x = numbered(sample.types[0].shape)
-    assert np.shares_memory(x, sample.op.evaluate(x, **sample.attrs))
+    x, *others = (numbered(t.shape) for t in sample.types)
+    assert np.shares_memory(x, sample.op.evaluate(x, *others, **sample.attrs))
 
 
 def test_broadcast_of_every_layout():

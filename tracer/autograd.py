@@ -96,7 +96,7 @@ def flow(
             input_keys=edges_of,
             output_keys=_output_keys,
             on_node=walked.append,
-            arrive=_call_hooks if any(r.hooks for r in records) else None,
+            arrive=_arrive if any(r.hooks or r.section for r in records) else None,
         )
     for entry in records:
         _keep_retained(entry, found)
@@ -126,6 +126,16 @@ def _leading_to(records: Sequence[Record], targets: Iterable[Edge]) -> list[Reco
     _check_trace([r for r in records if id(r) in needed])
     made = {number for number, _ in ends}
     return [r for r in records if id(r) in needed or id(r) in made]
+
+
+def _arrive(entry: Record, arriving: tuple[Tensor | None, ...]) -> tuple[Tensor | None, ...]:
+    """The cotangents of a record's outputs are complete: hooks may change them, a checkpointed call learns of them."""
+    arriving = _call_hooks(entry, arriving)
+    if entry.section is not None:
+        for cotangent in arriving:
+            if cotangent is not None:
+                entry.section.arrived(cotangent)
+    return arriving
 
 
 def _call_hooks(entry: Record, arriving: tuple[Tensor | None, ...]) -> tuple[Tensor | None, ...]:

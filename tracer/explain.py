@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from ..ir.graph import Graph, Node
 from ..ir.op import Trait
 from ..ir.ops import OPS
-from ..ir.plan import Copy
+from ..ir.plan import Call, Copy, Slot
 
 if TYPE_CHECKING:
     from .driver import Build
@@ -39,7 +39,12 @@ def _copy(step: Any, loops: int) -> str:
     )
     if isinstance(step, Copy):
         return f"  {step.target.nbytes} bytes of {step.target.value}{often}: {step.reason}"
-    return f"  {step.arguments[-1].nbytes} bytes of {step.arguments[-1].value}{often}: {step.code.note}"
+    return f"  {written(step).nbytes} bytes of {written(step).value}{often}: {step.code.note}"
+
+
+def written(call: Call) -> Slot:
+    """The first argument that a call writes."""
+    return call.arguments[call.modes.index("w")]
 
 
 def _all_nodes(graph: Graph) -> list[Node]:

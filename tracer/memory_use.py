@@ -12,6 +12,7 @@ from ..ir.plan import Call, Copy, LoopCall, Plan, Slot, Space
 from ..ir.text import print_location, value_names
 from ..ir.types import TensorType
 from ..runtime.lifetimes import Lifetime, lifetimes
+from .explain import written
 
 SHOWN = 8
 """The text lists so many of the biggest."""
@@ -142,7 +143,7 @@ def memory_use(plan: Plan, fused: Graph) -> MemoryUse:
 def _copy_made(step: Copy | Call, loops: int) -> CopyMade:
     if isinstance(step, Copy):
         return CopyMade(step.target.value, step.nbytes, loops, step.reason)
-    slot = step.arguments[-1]
+    slot = written(step)
     return CopyMade(slot.value, slot.nbytes, loops, step.code.note)
 
 

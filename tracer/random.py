@@ -94,6 +94,8 @@ class Generator:
     def bits(self, shape: Sequence[int], dtype: DType) -> Tensor:
         """One draw of random bits, uint32 or uint64."""
         state, attrs = self._state, {"shape": tuple(shape), "dtype": dtype}
+        if STATE.checkpoint is not None:
+            STATE.checkpoint.drawing(self)
         if STATE.trace is None:
             with _DRAWING:
                 array = state._memory()

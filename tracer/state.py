@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .trace import Trace
@@ -13,6 +13,8 @@ class ThreadState(threading.local):
 
     trace: Trace | None = None
     grad_enabled: bool = True
+    checkpoint: Any = None
+    """The checkpointed call that is running, which keeps for the backward what it wants (checkpoint.py)."""
     differentiating: bool = False
     """Whether vjp rules run: what they emit is marked as backward code."""
 

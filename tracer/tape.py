@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import itertools
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ..ir.builder import Builder
-from ..ir.errors import GradientError
+from ..ir.errors import GradientError, WeftError
 from ..ir.graph import Graph, Location, Node, Value
 from ..ir.op import GradientRule, Op, Trait
 from ..ir.ops import OPS
@@ -70,6 +70,10 @@ class Saved:
         self.storage = tensor._storage
         self.version = self.storage.version
 
+    def placeholder(self) -> Placeholder:
+        """Its type alone."""
+        return Placeholder(tuple(self.tensor.shape), self.tensor.dtype)
+
     def unpack(self, record: Record) -> Tensor:
         """The value, or torch's error when it was overwritten meanwhile."""
         if self.storage.version != self.version:
@@ -119,6 +123,7 @@ class Record:
         "regions",
         "values",
         "refusal",
+        "section",
         "__weakref__",
     )
 
@@ -136,17 +141,14 @@ class Record:
         """Why no gradient can flow through, for whoever tries."""
         self.hooks: dict[int, Mapping[int, Any]] | None = None
         self.regions: tuple[Graph, ...] = ()
+        self.section: Any = None
+        """In a trace: the checkpointed call that the record is part of, when it forgot values."""
 
     @property
     def inputs(self) -> Sequence[Any]:
         """The inputs as handles: tensors where a rule may read the value, else placeholders."""
         if self.saved_inputs is None:
-            raise error(
-                GradientError,
-                "Trying to backward through the graph a second time (or directly access saved tensors after they "
-                "have already been freed). Specify retain_graph=True if you need to backward through the graph a "
-                "second time or if you need to access saved tensors after calling backward",
-            )
+            raise freed_error()
         return _Unpacked(self, self.saved_inputs, None)
 
     @property
@@ -156,11 +158,10 @@ class Record:
 
     def free(self) -> None:
         """Drops the saved values; a second backward is then an error."""
-        if any(isinstance(s, Saved) for s in (*(self.saved_inputs or ()), *self.saved_outputs)):
+        if not all(isinstance(s, Placeholder) for s in (*(self.saved_inputs or ()), *self.saved_outputs)):
             self.saved_inputs = None
             self.saved_outputs = tuple(
-                s if isinstance(s, Placeholder) else Placeholder(tuple(s.tensor.shape), s.tensor.dtype)
-                for s in self.saved_outputs
+                s if isinstance(s, Placeholder) else s.placeholder() for s in self.saved_outputs
             )
 
     @property
@@ -172,6 +173,16 @@ class Record:
         return f"<{self.name}>"
 
 
+def freed_error() -> WeftError:
+    """torch's error for a second backward."""
+    return error(
+        GradientError,
+        "Trying to backward through the graph a second time (or directly access saved tensors after they have already "
+        "been freed). Specify retain_graph=True if you need to backward through the graph a second time or if you need "
+        "to access saved tensors after calling backward",
+    )
+
+
 class _Unpacked(Sequence):
     """The saved values of a record, version-checked at the moment a rule reads one."""
 
@@ -181,9 +192,16 @@ class _Unpacked(Sequence):
     def __len__(self) -> int:
         return len(self.saved)
 
+    def __iter__(self) -> Iterator[Any]:
+        """Outputs are iterated over for their types: nothing is computed again for that."""
+        for k, item in enumerate(self.saved):
+            yield self[k] if self.producer is None or isinstance(item, Saved) else item
+
     def __getitem__(self, k: Any) -> Any:
         item = self.saved[k]
         if isinstance(item, Placeholder):
+            if self.record.freed:
+                raise freed_error()
             return item
         tensor = item.unpack(self.record)
         if self.producer is not None and tensor._edge is None:
@@ -297,6 +315,10 @@ def record(
             output._edge_version = output._storage.version if output._base is not None else 0
 
 
+def _keep(entry: Record, tensor: Tensor, keep_edge: bool) -> Saved:
+    return Saved(tensor, keep_edge)
+
+
 def _save(entry: Record, inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> None:
     types = [t.type_ for t in inputs]
     read_inputs: set[int] = set()
@@ -308,12 +330,14 @@ def _save(entry: Record, inputs: Sequence[Tensor], outputs: Sequence[Tensor]) ->
             from_inputs, from_outputs = values_read(entry.op, i, types, entry.attrs)
             read_inputs |= from_inputs
             read_outputs |= from_outputs
+    keep = _keep if STATE.checkpoint is None else STATE.checkpoint.keep
     entry.saved_inputs = tuple(
-        Saved(t, True) if k in read_inputs else Placeholder(types[k].shape, types[k].dtype)
+        keep(entry, t, True) if k in read_inputs else Placeholder(types[k].shape, types[k].dtype)
         for k, t in enumerate(inputs)
     )
     entry.saved_outputs = tuple(
-        Saved(t, False) if k in read_outputs else Placeholder(tuple(t.shape), t.dtype) for k, t in enumerate(outputs)
+        keep(entry, t, False) if k in read_outputs else Placeholder(tuple(t.shape), t.dtype)
+        for k, t in enumerate(outputs)
     )
 
 

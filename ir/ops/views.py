@@ -351,3 +351,13 @@ OPS.declare(
     traits=[Trait.VIEW],
     torch_name="Detach",
 )
+OPS.declare(
+    "barrier",                      # the first input, for code that is not to run before the second is known; never merged
+    infer=lambda types, attrs: types[0],
+    evaluate=lambda x, after: x.view(),
+    index=lambda indices, x, attrs: list(indices),
+    arity=2,
+    vjp=(lambda b, node, g: g, ZERO_GRAD),
+    traits=[Trait.VIEW],
+    torch_name="Barrier",
+)
