@@ -15,3 +15,5 @@ class Options:
     """A directory that gets one file a pass (`WEFT_DUMP_IR`)."""
     disabled: frozenset[str] = frozenset()
     """Names of passes and of rewrite rules that are left out."""
+    recompute: bool = False
+    """Whether the backward computes cheap values again, where that keeps fewer bytes (`WEFT_RECOMPUTE`)."""

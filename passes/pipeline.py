@@ -15,6 +15,7 @@ from .fold import Fold
 from .invariant import InvariantMotion
 from .loops import RepeatedLoops
 from .options import Options
+from .recompute import Recompute
 from .reroll import RolledLoops
 from .simplify import Simplify
 
@@ -43,6 +44,9 @@ PIPELINE: tuple[Pass, ...] = (
     *CLEAN_UP,  # what the first round brought to light
     InvariantMotion(),
     *CLEAN_UP,
+    Recompute(),  # last: it looks at what fusion would keep
+    CommonSubexpressions(),
+    DeadCode(),
 )
 
 

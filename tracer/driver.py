@@ -34,8 +34,14 @@ STAGES = ("traced", "optimized", "fused", "kernels", "plan")
 
 
 def options_from_environment() -> Options:
-    """The options of a build: `WEFT_DUMP_IR=dir` writes one file a pass, `WEFT_VERIFY=1` checks the IR after each."""
-    return Options(verify=os.environ.get("WEFT_VERIFY") == "1", dump_ir=os.environ.get("WEFT_DUMP_IR") or None)
+    """The options of a build: `WEFT_DUMP_IR=dir` writes one file a pass, `WEFT_VERIFY=1` checks the IR after each,
+    `WEFT_RECOMPUTE=1` trades time for memory between forward and backward.
+    """
+    return Options(
+        verify=os.environ.get("WEFT_VERIFY") == "1",
+        dump_ir=os.environ.get("WEFT_DUMP_IR") or None,
+        recompute=os.environ.get("WEFT_RECOMPUTE") == "1",
+    )
 
 
 class Build:

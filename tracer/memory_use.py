@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from ..ir.graph import Graph, Location, Node, Value
-from ..ir.op import Trait
-from ..ir.ops import OPS
+from ..ir.graph import Graph, Location, Value
 from ..ir.plan import Call, Copy, LoopCall, Plan, Slot, Space
 from ..ir.text import print_location, value_names
 from ..ir.types import TensorType
+from ..passes.saved import saved_values
 from ..runtime.lifetimes import Lifetime, lifetimes
 from .explain import written
 
@@ -132,7 +131,7 @@ def memory_use(plan: Plan, fused: Graph) -> MemoryUse:
         sum(t.nbytes for t in plan.outputs),
         sum(1 for _ in plan.walk()),
         lifetimes(plan),
-        tuple(sorted(saved_values(fused), key=lambda v: -v.nbytes)),
+        tuple(sorted(_saved(fused), key=lambda v: -v.nbytes)),
         sum(s.nbytes for s in donated),
         sum(s.target.nbytes for s in brought),
         sum(_in_place(step) for step, _ in plan.walk()),
@@ -161,51 +160,9 @@ def _in_place(step: object) -> int:
     return sum(nbytes for offset, nbytes in read.keys() & written.keys())
 
 
-# What waits for the backward
-
-
-def saved_values(graph: Graph) -> Iterator[SavedValue]:
-    """The values of a fused graph, loop bodies included, that forward code makes and that kernels read which compute
-    nothing but derivatives.
-
-    Single numbers, constants and inputs are not counted.
-    """
-    names, makers = value_names(graph), _makers(graph)
-    saved: dict[Value, None] = {}
-    for node in graph.nodes:
-        if node.op is not OPS.fusion:
-            for region in node.regions:
-                yield from saved_values(region)
-        if _is_view(node) or not all(_is_backward(makers[v][1]) for v in node.outputs):
-            continue
-        for value in node.inputs:
-            root, maker = makers.get(value, (value, None))
-            if maker is not None and not _is_backward(maker) and not maker.op.has(Trait.CONSTANT):
-                saved[root] = None
-    for value in saved:
-        if value.type.size > 1:
-            yield SavedValue(f"%{names[value]}", value.type, makers[value][1].loc)
-
-
-def _is_view(node: Node) -> bool:
-    return node.op.has(Trait.VIEW)
-
-
-def _is_backward(node: Node) -> bool:
-    return node.loc is not None and node.loc.backward
-
-
-def _makers(graph: Graph) -> dict[Value, tuple[Value, Node]]:
-    """For each computed value: the value whose memory it is, and the node that computes that, inside of its kernel."""
-    makers: dict[Value, tuple[Value, Node]] = {}
-    for node in graph.nodes:
-        if _is_view(node):
-            makers[node.output] = makers.get(node.inputs[0], (node.output, node))
-        elif node.op is OPS.fusion:
-            region = node.regions[0]
-            inside = {v: n for n in region.nodes for v in n.outputs}
-            for output, result in zip(node.outputs, region.results, strict=True):
-                makers[output] = (output, inside.get(result, node))
-        else:
-            makers.update((v, (v, node)) for v in node.outputs)
-    return makers
+def _saved(fused: Graph) -> Iterator[SavedValue]:
+    names: dict[Graph, dict[Value, str]] = {}
+    for region, value, maker in saved_values(fused):
+        if region not in names:
+            names[region] = value_names(region)
+        yield SavedValue(f"%{names[region][value]}", value.type, maker.loc)

@@ -352,7 +352,7 @@ OPS.declare(
     torch_name="Detach",
 )
 OPS.declare(
-    "barrier",                      # the first input, for code that is not to run before the second is known; never merged
+    "barrier",                      # the first input, for what is not to run before the second is there; never merged
     infer=lambda types, attrs: types[0],
     evaluate=lambda x, after: x.view(),
     index=lambda indices, x, attrs: list(indices),

@@ -1,0 +1,92 @@
+"""Recomputation by minimum cut: the same results to the bit, fewer bytes kept between forward and backward."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import weft
+from weft.ir import interpret
+from weft.ir.ops import OPS
+from weft.passes.fusion import fuse
+from weft.passes.options import Options
+from weft.passes.pipeline import optimize
+from weft.passes.recompute import Recompute, kept_values, may_repeat
+from weft.passes.saved import is_backward, saved_bytes
+from weft.tracer.driver import Build
+
+ROWS, SIZE = 512, 256
+ASKED = Options(verify=True, recompute=True)
+
+
+@pytest.fixture(scope="module")
+def step():
+    """(traced graph of a training step, its arguments): two layers whose backward reads several pointwise values."""
+    weft.manual_seed(0)
+    weights = [weft.randn(SIZE, SIZE).mul_(0.1) for _ in range(2)]
+    x = weft.randn(ROWS, SIZE)
+
+    def gradients(x, a, b):
+        h = x
+        for w in (a, b):
+            h = weft.nn.functional.gelu(h @ w)
+            h = h * h.sigmoid()
+        return weft.autograd.grad(h.square().mean(), [a, b])
+
+    leaves = [w.requires_grad_() for w in weights]
+    graph = weft.trace(gradients)(x, *leaves)
+    return graph, [x.numpy(), *(w.detach().numpy() for w in leaves)]
+
+
+def test_the_same_bits_with_less_kept(step):
+    graph, arrays = step
+    plain, changed = optimize(graph), optimize(graph, ASKED)
+    for a, b in zip(interpret(plain, arrays), interpret(changed, arrays), strict=True):
+        np.testing.assert_array_equal(b, a)
+    assert saved_bytes(fuse(changed)) == 2 * 4 * ROWS * SIZE  # the two products
+    assert saved_bytes(fuse(plain)) > 2 * saved_bytes(fuse(changed))
+
+
+def test_it_runs_compiled_and_needs_a_smaller_arena(step):
+    graph, arrays = step
+    plain, changed = Build(graph, Options()), Build(graph, ASKED)
+    for a, b in zip(plain.run(arrays), changed.run(arrays), strict=True):
+        np.testing.assert_allclose(b, a, rtol=1e-4, atol=1e-6)
+    assert changed.memory().saved_bytes < plain.memory().saved_bytes
+    assert changed.memory().arena_bytes < plain.memory().arena_bytes
+
+
+def test_only_what_is_cheap_is_repeated(step):
+    graph, _ = step
+    plain, changed = optimize(graph), optimize(graph, ASKED)
+
+    def dear(g):
+        return sum(1 for n in g.nodes if not may_repeat(n) and n.op not in (OPS.barrier, OPS.constant))
+
+    assert dear(plain) == dear(changed) and len(changed.nodes) > len(plain.nodes)
+    assert str(optimize(graph, ASKED)) == str(changed)
+
+
+def test_the_cut_is_where_bytes_are_fewest(step):
+    graph = optimize(step[0])
+    crossing = {v for n in graph.nodes if is_backward(n) for v in n.inputs}
+    kept = kept_values(graph, crossing)
+    makers = {v: n for n in graph.nodes for v in n.outputs}
+    assert [makers[v].op.name for v in kept if v in makers] == ["dot_general"] * 2
+
+
+def test_it_is_off_unless_asked_for_and_leaves_small_programs_alone(step):
+    graph = optimize(step[0])
+    assert Recompute()(graph, Options()) is graph
+    assert Recompute(least_bytes=1 << 40)(graph, ASKED) is graph
+    off = Options(recompute=True, disabled=frozenset({"recompute"}))
+    assert str(optimize(step[0], off)) == str(graph)
+
+
+def test_networkx_is_not_loaded_for_nothing():
+    code = "import sys, weft; weft.compile(lambda x: x * 2)(weft.ones(3)); print('networkx' in sys.modules)"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "False"
