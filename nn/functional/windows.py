@@ -55,7 +55,7 @@ class Windows:
         for op, attrs, shape in reversed(self._steps):
             source = TensorType(shape, windows.dtype)
             record = shape_record(op, attrs, (None,), (source,), windows.type_)
-            windows = op.input_rule(0)(EMIT, record, windows)  # type: ignore[operator]
+            windows = op.input_rule(0)(EMIT, record, windows)
         return windows
 
     def _step(self, op: Op, **attrs: Any) -> None:
