@@ -117,7 +117,39 @@ class Scheduler:
             number = self._place(unit)
             for value in unit.outputs:
                 self.group_of[value] = number
-        return self.groups
+        return self._merged()
+
+    def _merged(self) -> list[Group]:
+        """The groups, each moved into the first one that reads its values, where they fit together."""
+        sources = [
+            {self.group_of[v] for v in self._sources(g) if v in self.group_of} - {k} for k, g in enumerate(self.groups)
+        ]
+        groups: list[Group | None] = list(self.groups)
+        for late in range(len(groups)):
+            for early in sorted(sources[late]):
+                first, second = groups[early], groups[late]
+                if first is None or second is None or any(early in sources[k] for k in range(early + 1, late)):
+                    continue
+                both = self._combined(first, second)
+                if both is not None:
+                    groups[early], groups[late] = None, both
+                    sources[late] |= sources[early]
+                    for later in sources[late + 1 :]:
+                        later |= {late} if early in later else set()
+        return [g for g in groups if g is not None]
+
+    def _sources(self, group: Group) -> set[Value]:
+        """What the units of a group read."""
+        if group.external is not None:
+            return set(group.external.inputs)
+        return set().union(*(self.plan.sources(s) for s in group.stages))
+
+    def _combined(self, first: Group, second: Group) -> Group | None:
+        """The stages of both groups in one; None when they do not fit."""
+        if first.external is not None or second.external is not None or first.unrolled or second.unrolled:
+            return None
+        both = Group(list(first.stages), dict(first.choices))
+        return both if all(self._join(both, s, self.plan.access(s), paying=False) for s in second.stages) else None
 
     def _tiny_first(self) -> list[Stage | Node]:
         """The units in order, with unrolled ones as early as what they read allows."""
@@ -169,8 +201,8 @@ class Scheduler:
         inner = self.plan.inner_axis(stage)
         return sorted(row_choices(stage), key=lambda rows: rows.column == (inner in stage.folded))
 
-    def _join(self, group: Group, stage: Stage, access: Access) -> bool:
-        """Lets `stage` join `group` if that is legal and pays."""
+    def _join(self, group: Group, stage: Stage, access: Access, paying: bool = True) -> bool:
+        """Lets `stage` join `group` if that is legal and, when it has to, pays."""
         if (
             group.external is not None
             or stage.empty
@@ -181,7 +213,7 @@ class Scheduler:
         if group.unrolled:
             group.stages.append(stage)
             return True
-        if not group.choices or not self.may_join(self.plan, group, stage):
+        if not group.choices or (paying and not self.may_join(self.plan, group, stage)):
             return False
         inside = [r for r in access.reads if r.value in group.values()]
         kept = {}
