@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 import weft
 from weft import GradientError, ShapeError, TraceError, nn
 
@@ -26,7 +27,9 @@ def same(a, b):
 
 
 def agree(function, *signs, requires_grad=True):
-    """Runs the function eager and compiled on a vector whose first element decides; values, gradients and writes must agree."""
+    """Runs the function eager and compiled on a vector whose first element decides: values, gradients and writes must
+    agree.
+    """
     compiled = weft.compile(function)
     for sign in signs or (1.0, -1.0):
         found = []
@@ -39,12 +42,17 @@ def agree(function, *signs, requires_grad=True):
     return compiled
 
 
-# ---- cond ------------------------------------------------------------------------------------------------------------------
+# ---- cond ----------------------------------------------------------------------------------------------------------
 
 
 def test_values_and_structures():
     def f(x):
-        return weft.cond(x[0] > 0, lambda v: {"a": (v * 2, [v.sum()]), "b": v > 0}, lambda v: {"a": (v - 1, [v.mean()]), "b": v < 0}, (x,))
+        return weft.cond(
+            x[0] > 0,
+            lambda v: {"a": (v * 2, [v.sum()]), "b": v > 0},
+            lambda v: {"a": (v - 1, [v.mean()]), "b": v < 0},
+            (x,),
+        )
 
     agree(f, requires_grad=False)
 
@@ -265,7 +273,9 @@ def test_what_requires_grad_after_a_cond():
 
     @weft.compile
     def f(x):
-        a, b = weft.cond(x[0] > 0, lambda: (x * 2, (seen.add_(1), seen * 1)[1]), lambda: (x, weft.ones(3, dtype=weft.float64)))
+        a, b = weft.cond(
+            x[0] > 0, lambda: (x * 2, (seen.add_(1), seen * 1)[1]), lambda: (x, weft.ones(3, dtype=weft.float64))
+        )
         return a, b
 
     a, b = f(x)
@@ -315,7 +325,7 @@ def test_results_that_are_tensors_from_outside():
 def test_python_effects_of_branches_are_refused():
     net = nn.Linear(3, 3)
     net.count = 0
-    items, y = [], None
+    items = []
 
     def sets_attribute(x):
         def yes():
@@ -370,7 +380,9 @@ def test_values_of_a_branch_used_outside():
 
 def test_gradients_cannot_be_taken_inside():
     with pytest.raises(TraceError, match="inside a branch of cond"):
-        weft.compile(lambda x: weft.cond(x[0] > 0, lambda: (x.sum().backward(), x * 1)[1], lambda: x * 2))(vector(requires_grad=True))
+        weft.compile(lambda x: weft.cond(x[0] > 0, lambda: (x.sum().backward(), x * 1)[1], lambda: x * 2))(
+            vector(requires_grad=True)
+        )
 
 
 def test_a_failing_branch_leaves_the_trace_usable():
@@ -385,12 +397,15 @@ def test_a_failing_branch_leaves_the_trace_usable():
     same(weft.compile(f)(vector()), vector() * 2)
 
 
-# ---- while_loop --------------------------------------------------------------------------------------------------------
+# ---- while_loop ----------------------------------------------------------------------------------------------------
 
 
 def newton(x):
-    (root, n) = weft.while_loop(lambda r, n: ((r * r - x.abs()).abs() > 1e-9).any(), lambda r, n: ((r + x.abs() / r) / 2, n + 1),
-                                (x.abs() + 1, weft.zeros((), dtype=weft.int64)))
+    (root, n) = weft.while_loop(
+        lambda r, n: ((r * r - x.abs()).abs() > 1e-9).any(),
+        lambda r, n: ((r + x.abs() / r) / 2, n + 1),
+        (x.abs() + 1, weft.zeros((), dtype=weft.int64)),
+    )
     return root, n
 
 
@@ -429,10 +444,14 @@ def with_cond_and_range(x):
 
 
 def swapping(x):
-    return weft.while_loop(lambda a, b, k: k < 5, lambda a, b, k: (b, a + b, k + 1), (x, x * 2, weft.zeros((), dtype=weft.int64)))
+    return weft.while_loop(
+        lambda a, b, k: k < 5, lambda a, b, k: (b, a + b, k + 1), (x, x * 2, weft.zeros((), dtype=weft.int64))
+    )
 
 
-@pytest.mark.parametrize("program", [newton, with_writes, zero_trips, nested, with_cond_and_range, swapping], ids=lambda p: p.__name__)
+@pytest.mark.parametrize(
+    "program", [newton, with_writes, zero_trips, nested, with_cond_and_range, swapping], ids=lambda p: p.__name__
+)
 def test_while_loops(program):
     agree(program, 1.0, -2.0, 5.0, requires_grad=False)
 
@@ -452,10 +471,12 @@ def test_while_loop_errors():
     with pytest.raises(TraceError, match="cond_fn writes"):
         weft.compile(lambda x: weft.while_loop(lambda v: x.add_(1).sum() > 1, lambda v: (v,), (x * 1,)))(vector())
     with pytest.raises(GradientError, match="no derivative.*weft.range"):
-        weft.compile(lambda x: weft.while_loop(lambda v: v.sum() > 1, lambda v: (v * x,), (x,))[0].sum().backward())(vector(requires_grad=True))
+        weft.compile(lambda x: weft.while_loop(lambda v: v.sum() > 1, lambda v: (v * x,), (x,))[0].sum().backward())(
+            vector(requires_grad=True)
+        )
 
 
-# ---- scan ----------------------------------------------------------------------------------------------------------------
+# ---- scan ----------------------------------------------------------------------------------------------------------
 
 
 def test_scan_with_gradients():
