@@ -232,7 +232,8 @@ def _check_root(root: Tensor) -> None:
     if STATE.trace is not None and STATE.trace.in_region:
         raise error(
             TraceError,
-            "a gradient cannot be taken inside a branch of cond or in while_loop: take it outside, where the loss is known",
+            "a gradient cannot be taken inside a branch of cond or in while_loop: take it outside, where the loss is "
+            "known",
         )
     if not tensor_requires_grad(root):
         raise error(
