@@ -60,7 +60,7 @@ def backpropagate(
             key = inputs[i]
             if cotangent is not None:
                 flowing[key] = add(flowing[key], cotangent) if key in flowing else cotangent
-    return {key: flowing[key] for key in wanted if key in flowing}
+    return {key: cotangent for key, cotangent in flowing.items() if key in wanted}
 
 
 def _input_cotangents(
