@@ -6,6 +6,7 @@ loops.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -271,6 +272,7 @@ class StagePlan:
         self.stage_of: dict[Value, Stage] = {}
         self.units: list[Stage | Node] = []
         self._external, self._bare, self._pinned = external, bare, pinned
+        self._uses = Counter([v for n in graph.nodes for v in n.inputs] + list(graph.results))
         self._accesses: dict[Stage, Access] = {}
         self._inner_axes: dict[Stage, int] = {}
         self._sources: dict[Stage, set[Value]] = {}
@@ -329,7 +331,7 @@ class StagePlan:
             unit: Stage | Node | None = None
             if self._external(node):
                 unit = node
-            elif has_own_stage(node) or outputs[0] in results or not self._inline(node, by, closures[outputs[0]]):
+            elif self._has_own_stage(node) or outputs[0] in results or not self._inline(node, by, closures[outputs[0]]):
                 unit = node if self._bare(node, by) else self._stage_for(node)
                 if isinstance(unit, Stage):
                     self.stage_of.update(dict.fromkeys(outputs, unit))
@@ -340,11 +342,25 @@ class StagePlan:
                 readers.setdefault(x, {}).update({unit: None} if unit is not None else by)
         self.units = _updates_last(units[::-1], readers)
 
+    def _has_own_stage(self, node: Node) -> bool:
+        """Whether a node always gets a loop nest of its own."""
+        return has_own_stage(node) and not self._fills_part(node)
+
+    def _fills_part(self, node: Node) -> bool:
+        """Whether a node only puts a piece beside what is computed for it alone, rather than changes memory."""
+        if node.op.name != "slice_update" or self._uses[node.inputs[0]] > 1:
+            return False
+        base, update = node.inputs
+        maker = self.producers.get(base)
+        if maker is None or self._external(maker) or self._has_own_stage(maker) or set(node.attrs["steps"]) != {1}:
+            return False
+        return base.type.sizes[:-1] == update.type.sizes[:-1] and 4 * update.type.size >= base.type.size
+
     def _stage_for(self, node: Node) -> Stage:
         """The stage of a node. For an update of most of its base from neighbours a map, which writes it all once."""
         if node.op.name == "slice_update":
             base, update = node.inputs
-            if 2 * update.type.size >= base.type.size and self._touches(update, base):
+            if self._fills_part(node) or 2 * update.type.size >= base.type.size and self._touches(update, base):
                 return _map_stage(node)
         return stage_of(node)
 
@@ -354,7 +370,7 @@ class StagePlan:
         costs: dict[Value, int] = {}
         for node in self.graph.nodes:
             own = 0
-            if not (has_own_stage(node) or self._external(node)):
+            if not (self._has_own_stage(node) or self._external(node)):
                 own = sum(costs.get(x, 0) for x in node.inputs) + walk_cost(node)
             costs.update(dict.fromkeys(node.outputs, own))
         return costs

@@ -93,14 +93,15 @@ class _Fuser:
         reads = {v for s in group.stages for v in self.plan.sources(s)}
         first = max((self.kernel_of.get(v, 0) for v in reads), default=0)
         overwritten = {s.node.inputs[0] for s in group.stages if s.is_update}
-        for number in range(first, len(kernels)):
+        reading = [
+            n
+            for n, k in enumerate(kernels)
+            if any(r.value in overwritten for s in k.stages for r in self.plan.access(s).reads)
+        ]
+        for number in range(max([first, *reading]), len(kernels)):
             kernel = kernels[number]
-            fits = (
-                kernel.open
-                and kernel.cost + cost <= schedule.SMALL_COST
-                and len(kernel.stages) + len(group.stages) <= schedule.SMALL_STAGES
-            )
-            if fits and not any(r.value in overwritten for s in kernel.stages for r in self.plan.access(s).reads):
+            count = len(kernel.stages) + len(group.stages)
+            if kernel.open and kernel.cost + cost <= schedule.SMALL_COST and count <= schedule.SMALL_STAGES:
                 return number
         return None
 
