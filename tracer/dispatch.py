@@ -16,6 +16,7 @@ from ..ir.emitter import Emitter
 from ..ir.errors import GradientError, TraceError
 from ..ir.graph import Graph
 from ..ir.op import GradientRule, Op, Trait
+from ..ir.ops import OPS
 from .location import error
 from .slots import EPOCH
 from .state import STATE
@@ -99,6 +100,18 @@ def view(op: Op, x: Tensor, attrs: Mapping[str, Any], array: np.ndarray | None =
         and x.dtype.is_floating_point
     ):
         record(op, (x,), attrs, (result,))
+        result._edge_version = result._storage.version
+    return result
+
+
+def part_at(x: Tensor, positions: Sequence[Tensor], sizes: Sequence[int]) -> Tensor:
+    """In a trace, a view of the part of `x` with these sizes that begins at traced positions (0-d int64 tensors)."""
+    assert STATE.trace is not None
+    attrs = {"sizes": tuple(sizes), "positions": tuple(positions)}
+    result = STATE.trace.part_at(x, attrs)
+    link_view(result, x, ((OPS.dynamic_slice, attrs),))
+    if STATE.grad_enabled and tensor_requires_grad(x) and x.dtype.is_floating_point:
+        record(OPS.dynamic_slice, (x, *positions), {"sizes": attrs["sizes"]}, (result,))
         result._edge_version = result._storage.version
     return result
 
@@ -226,6 +239,9 @@ def written(target: Tensor, new: Tensor, op_name: str) -> None:
         target._edge_version = target._storage.version
     target._edge, target._requires_grad = new_edge, new_edge is not None
     move_retained(target, old_edge)
+    if STATE.trace is not None:
+        for tensor in (target,) if base is None else (target, base):
+            STATE.trace.note_value(tensor)
 
 
 class TensorEmitter(Emitter):

@@ -18,7 +18,7 @@ from ..ir.ops import OPS
 from ..ir.types import bool_, int64, uint8
 from .comparison import ne, select_by
 from .creation import tensor as make_tensor
-from .dispatch import EMIT, apply, check_writable, link_view, require_no_trace, write
+from .dispatch import EMIT, apply, check_writable, link_view, part_at, require_no_trace, write
 from .dtypes import torch_name
 from .location import error
 from .parts import check_index, wrapped_position
@@ -328,9 +328,9 @@ def _starts(index: Index) -> list[Tensor]:
 def _dynamic_slice(x: Tensor, index: Index) -> Tensor:
     """The part at the traced positions, without their axes."""
     sizes = tuple(1 if k in index.dynamic else n for k, n in enumerate(index.view))
-    part = apply(OPS.dynamic_slice, (x, *_starts(index)), {"sizes": sizes})
-    return named(EMIT.view_as(part, tuple(n for k, n in enumerate(index.view) if k not in index.dynamic)),
-                 "SelectBackward0")
+    part = part_at(x, _starts(index), sizes)
+    shape = [n for k, n in enumerate(index.view) if k not in index.dynamic]
+    return chain(part, [reshape_step(shape)], "SelectBackward0")
 
 
 def _after_dynamic(index: Index) -> dict[int, Tensor]:

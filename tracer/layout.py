@@ -70,4 +70,6 @@ def step_geometry(op: Op, attrs: Mapping[str, Any], type_: TensorType, strides: 
             return (0,) * lead + inner, offset
         case "as_strided":
             return attrs["strides"], attrs["offset"]
+        case "dynamic_slice":  # where it begins is not known
+            return strides, offset
     raise error(TraceError, f"{op.name} does not make views")

@@ -3,6 +3,7 @@
 While the trace runs, a draft stands among the builder's nodes. Values of the loop's last iteration that later code
 reads become further results of the draft; `close` makes the closed region when the trace ends.
 """
+
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -46,6 +47,8 @@ class LoopDraft:
     """The loop whose body this one is part of, once that was captured."""
     record: Any = None
     """The loop's record on the tape, once a gradient has flowed to it (loop_gradient.py)."""
+    views: dict[Any, Any] = field(default_factory=dict)
+    """Records of views made in the last iteration -> what stands for them after the loop (loop_gradient.py)."""
     vanished: str = ""
     """Why no value of this loop exists any more: it was part of an iteration that another one stands for."""
 

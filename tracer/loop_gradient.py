@@ -9,6 +9,7 @@ node (passes/reverse_control.py). `detach` and `no_grad` inside the body live on
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -80,19 +81,32 @@ def translate(trace: Trace, edge: Edge | None) -> Edge | None:
     if found is None:
         return edge
     sequence, draft = found
+    if draft.views.get(entry) is entry:
+        return edge
     if isinstance(entry, LoopRecord):
         if entry.draft is draft:
             return edge
         value: Value | None = entry.node.outputs[k]
     else:
-        value = entry.values[k]
-    assert value is not None
+        value = entry.values[k] if entry.values else None
+    if value is None:
+        return _view_after(trace, entry, draft), k
     if draft.record is None:
         draft.record = LoopRecord(trace, draft, sequence)
     inner = trace.forward.get(value)
     while inner is not None and inner is not draft:  # a value of an inner loop: what it is in the outer one's body
         value, inner = inner.last(value), inner.parent
     return draft.record, draft.record.position(value)
+
+
+def _view_after(trace: Trace, entry: Record, draft: LoopDraft) -> Record:
+    """The record, after the loop, of a view that the last iteration made: of what its base is then."""
+    known = draft.views.get(entry)
+    if known is None:
+        known = draft.views[entry] = copy(entry)
+        known.edges = tuple(translate(trace, e) for e in entry.edges)
+        draft.views[known] = known
+    return known
 
 
 def edge_after(trace: Trace, draft: LoopDraft, value: Value) -> Edge:

@@ -173,6 +173,8 @@ class Harvest:
 
     def _traced(self, leaf: Tensor) -> FreshOutput | ViewOutput:
         state, path = self.trace.locate(leaf)
+        if any("positions" in attrs for _, attrs in path):
+            return self._copied(leaf)
         assert state.lifted is None
         base = None if leaf._base is None else self.describe(leaf._base)
         storage = leaf._storage
@@ -184,6 +186,12 @@ class Harvest:
             return ViewOutput(base, result, geometry, leaf._steps, requires_grad and edge is None)
         number = None if edge is None else self.differentiate(edge, leaf.type_)
         return FreshOutput(result, geometry if path else None, requires_grad, number)
+
+    def _copied(self, leaf: Tensor) -> FreshOutput:
+        """A part that begins at a traced position: its place in memory is not known here, so a call gives a copy."""
+        edge = leaf._current_edge()
+        number = None if edge is None else self.differentiate(edge, leaf.type_)
+        return FreshOutput(self.add(self.trace.read(leaf)), None, tensor_requires_grad(leaf), number)
 
     def _outside(self, leaf: Tensor) -> OutsideOutput:
         steps: list[OutsideStep] = []

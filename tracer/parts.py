@@ -12,7 +12,7 @@ from ..ir.errors import IndexRangeError, ShapeError
 from ..ir.ops import OPS
 from ..ir.types import int64
 from .axes import axis, count, sizes
-from .dispatch import EMIT, apply
+from .dispatch import EMIT, apply, part_at
 from .layout import contiguous_strides
 from .location import error
 from .promotion import named
@@ -39,18 +39,17 @@ def wrapped_position(position: Tensor, n: int) -> Tensor:
 
 
 def _part_at(x: Tensor, d: int, start: Tensor, length: int) -> Tensor:
-    """`length` elements of axis d from a traced position, as a new value."""
+    """`length` elements of axis d from a traced position, as a view."""
     shape = tuple(x.shape)
     if not 0 <= length <= shape[d]:
         raise error(IndexRangeError, f"narrow: {length} elements do not fit dimension {d} of size {shape[d]}")
     starts = [wrapped_position(start, shape[d]) if k == d else EMIT.scalar(0, int64) for k in range(len(shape))]
-    return apply(OPS.dynamic_slice, (x, *starts), {"sizes": (*shape[:d], length, *shape[d + 1 :])})
+    return part_at(x, starts, (*shape[:d], length, *shape[d + 1 :]))
 
 
 @method()
 def narrow(input: Tensor, dim: int, start: Any, length: int) -> Tensor:
-    """`length` elements from `start` along `dim`. In a compiled function `start` may be a traced number; the result is
-    then a copy."""
+    """`length` elements from `start` along `dim`. In a compiled function `start` may be a traced number."""
     shape = tuple(input.shape)
     if not shape:
         raise error(ShapeError, "narrow() cannot be applied to a 0-dim tensor.")
@@ -88,7 +87,8 @@ def select(input: Tensor, dim: int, index: Any) -> Tensor:
         raise error(IndexRangeError, "select() cannot be applied to a 0-dim tensor.")
     d, traced = axis(dim, len(shape)), traced_position(index)
     if traced is not None:
-        return named(EMIT.view_as(_part_at(input, d, traced, 1), (*shape[:d], *shape[d + 1 :])), "SelectBackward0")
+        part = _part_at(input, d, traced, 1)
+        return chain(part, [reshape_step([*shape[:d], *shape[d + 1 :]])], "SelectBackward0")
     return _selected(input, d, check_index(operator.index(index), shape[d], d), "SelectBackward0")
 
 

@@ -160,9 +160,7 @@ class Record:
         """Drops the saved values; a second backward is then an error."""
         if not all(isinstance(s, Placeholder) for s in (*(self.saved_inputs or ()), *self.saved_outputs)):
             self.saved_inputs = None
-            self.saved_outputs = tuple(
-                s if isinstance(s, Placeholder) else s.placeholder() for s in self.saved_outputs
-            )
+            self.saved_outputs = tuple(s if isinstance(s, Placeholder) else s.placeholder() for s in self.saved_outputs)
 
     @property
     def freed(self) -> bool:
@@ -362,6 +360,17 @@ def preserve(value: Tensor, target: Tensor, since: int) -> None:
         waiting += edge[0].edges
 
 
+def own_attrs(attrs: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The attributes of a view step that are its op's; `positions` holds traced tensors, further inputs of the op."""
+    return {k: v for k, v in attrs.items() if k != "positions"} if "positions" in attrs else attrs
+
+
+def step_type(op: Op, attrs: Mapping[str, Any], type_: TensorType) -> TensorType:
+    """The type of a view."""
+    positions = [t.type_ for t in attrs.get("positions", ())]
+    return op.output_types([type_, *positions], own_attrs(attrs))[0]
+
+
 def derived_edge(tensor: Tensor) -> Edge | None:
     """The edge of a tensor now. A view whose storage was written since re-derives it from its base."""
     base = tensor._base
@@ -381,7 +390,7 @@ def _rederive(tensor: Tensor, base: Tensor) -> None:
         return  # a view of a plain tensor may be a leaf that requires grad
     types = [base.type_]
     for op, attrs in tensor._steps:
-        types.append(op.output_types([types[-1]], attrs)[0])
+        types.append(step_type(op, attrs, types[-1]))
         edge = (shape_record(op, attrs, (edge,), (types[-2],), types[-1]), 0)
     tensor._edge, tensor._requires_grad = edge, True
 
@@ -389,9 +398,11 @@ def _rederive(tensor: Tensor, base: Tensor) -> None:
 def shape_record(
     op: Op, attrs: Mapping[str, Any], edges: tuple[Edge | None, ...], inputs: Sequence[TensorType], output: TensorType
 ) -> Record:
-    """A record of an op whose rule reads shapes only (views and updates)."""
-    entry = Record(op, attrs, edges, f"{op.torch_name or op.name.title().replace('_', '')}Backward0")
-    entry.saved_inputs = tuple(Placeholder(t.shape, t.dtype) for t in inputs)
+    """A record of an op whose rule reads shapes only (views and updates), and the positions of a part."""
+    positions = tuple(Saved(t, False) for t in attrs.get("positions", ()))
+    edges = (*edges, *[None for _ in positions])
+    entry = Record(op, own_attrs(attrs), edges, f"{op.torch_name or op.name.title().replace('_', '')}Backward0")
+    entry.saved_inputs = (*[Placeholder(t.shape, t.dtype) for t in inputs], *positions)
     entry.saved_outputs = (Placeholder(output.shape, output.dtype),)
     return entry
 
@@ -402,7 +413,7 @@ def rebase(view: Tensor, edge: Edge | None) -> None:
     assert base is not None
     steps, types = view._steps, [base.type_]
     for op, attrs in steps:
-        types.append(op.output_types([types[-1]], attrs)[0])
+        types.append(step_type(op, attrs, types[-1]))
     edges: list[Edge | None] = [gradient_edge(base)]
     for k, (op, attrs) in enumerate(steps[:-1]):
         outer = edges[-1]
@@ -443,7 +454,7 @@ def constant_edge(edge: Edge, type_: TensorType, name: str) -> Edge:
 def edge_along(path: tuple[Step, ...], type_: TensorType, edge: Edge | None) -> Edge | None:
     """The edge of a view, at the end of `path`, of a value of `type_` with this edge."""
     for op, attrs in path:
-        (view_type,) = op.output_types([type_], attrs)
+        view_type = step_type(op, attrs, type_)
         edge = None if edge is None else (shape_record(op, attrs, (edge,), (type_,), view_type), 0)
         type_ = view_type
     return edge
@@ -453,7 +464,7 @@ def edge_against(path: tuple[Step, ...], type_: TensorType, edge: Edge) -> Edge 
     """The edge of a value of `type_` of which the view at the end of `path` has this edge, and the rest none."""
     types = [type_]
     for op, attrs in path:
-        types.append(op.output_types([types[-1]], attrs)[0])
+        types.append(step_type(op, attrs, types[-1]))
     found: Edge | None = edge
     for k in reversed(range(len(path))):
         found = _update_edge(path[k], None, found, types[k], types[k + 1])
@@ -489,6 +500,8 @@ def update_step(step: Step, base: TensorType, view: TensorType) -> tuple[Op, Map
             return OPS.slice_update, {"starts": attrs["starts"], "steps": attrs["steps"]}, 2
         case "as_strided":
             return OPS.as_strided_update, {"strides": attrs["strides"], "offset": attrs["offset"]}, 2
+        case "dynamic_slice":
+            return OPS.dynamic_update, {"positions": attrs["positions"]}, 2
         case "broadcast" if base.size == view.size:
             return OPS.reshape, {"shape": tuple(base.shape)}, 1
         case "broadcast":

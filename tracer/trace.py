@@ -27,7 +27,7 @@ from .scalars import Formula, RuntimeScalar
 from .slots import KEYS, MISSING
 from .state import STATE
 from .storage import Storage
-from .tape import Edge, edge_against, gradient_edge, update_step
+from .tape import Edge, Record, edge_against, gradient_edge, own_attrs, step_type, update_step
 from .tensor import Step, Tensor
 from .trace_inputs import (
     Derived,
@@ -150,6 +150,8 @@ class Trace:
         state.value = value = self.resolve(state.value)
         if self.region_records:
             self._note_region_edge(tensor, value)
+        elif path and STATE.grad_enabled:
+            self._note_storage_edge(tensor, value)
         if not path:
             return self._shown(tensor, value)
         cache = tensor._cache
@@ -157,7 +159,9 @@ class Trace:
             return self._shown(tensor, cache[1])
         base = value
         for op, attrs in path:
-            value = self.builder.add_node(op, (value,), attrs, loc=user_location()).output
+            value = self._step(op, (value,), attrs)
+        if is_detached(tensor) and not self.region_records:
+            self.stopped_reads.add((self.builder.nodes[-1], 0))
         tensor._cache = (base, value)
         return self._shown(tensor, value)
 
@@ -166,6 +170,15 @@ class Trace:
         if self.region_records and is_detached(tensor):
             return self.stop_gradient(value)
         return value
+
+    def _note_storage_edge(self, tensor: Tensor, value: Value) -> None:
+        """Notes where a cotangent of the value in a view's storage goes."""
+        base = tensor if tensor._base is None else tensor._base
+        if base._requires_grad and value.dtype.is_floating_point:
+            edge = gradient_edge(base)
+            edge = None if edge is None else edge_against(self.path_of(base), value.type, edge)
+            if edge is not None:
+                self.value_edges[value] = edge
 
     def _note_region_edge(self, tensor: Tensor, value: Value) -> None:
         """Notes where a cotangent of the value in a tensor's storage goes, when the tensor is read inside a region."""
@@ -258,8 +271,14 @@ class Trace:
                 if edge is not None:
                     self.value_edges[value] = edge
                     continue
-            if value in self.value_edges:
+            if value in self.value_edges or is_detached(tensor):
                 self.stopped_reads.add((node, i))
+
+    def note_value(self, tensor: Tensor) -> None:
+        """Lets the record that an edge of a written tensor leads to know the tensor's value, for captured loops."""
+        entry = tensor._edge[0] if tensor._edge is not None else None
+        if isinstance(entry, Record) and not entry.values:
+            entry.values = (self.read(tensor),)
 
     def peek(self, tensor: Tensor) -> Value | None:
         """The value of a tensor that was just made, without adding view nodes for it."""
@@ -272,6 +291,10 @@ class Trace:
         """Appends a node with regions; new traced tensors for its outputs."""
         values = tuple(self.read(t) for t in inputs)
         node = self.builder.add_node(op, values, attrs, regions=regions, loc=user_location())
+        if STATE.grad_enabled:
+            self._note_edges(node, inputs)
+        else:
+            self.untracked.update(node.outputs)
         return [self.new_tensor(v) for v in node.outputs]
 
     def stop_gradient(self, value: Value) -> Value:
@@ -314,6 +337,15 @@ class Trace:
         result._path = (*x._path, (op, attrs))
         return result
 
+    def part_at(self, x: Tensor, attrs: Mapping[str, Any]) -> Tensor:
+        """A view of a part of a tensor that begins at traced positions: `positions` and `sizes`."""
+        _, path = self.locate(x)
+        result = Tensor()
+        result._trace, result._type = self, step_type(OPS.dynamic_slice, attrs, x.type_)
+        result._strides = x.stride()  # the offset is not known
+        result._path = (*path, (OPS.dynamic_slice, attrs))
+        return result
+
     def adopt_view(self, op: Op, x: Tensor, attrs: Mapping[str, Any], result: Tensor) -> None:
         """Notes how an eager view of an outside tensor, made during the trace, is derived."""
         _, path = self.locate(x)
@@ -332,18 +364,25 @@ class Trace:
         state, path = self.locate(target)
         if state.reason_read_only:
             raise error(TraceError, state.reason_read_only)
-        state.value = self._store(self.resolve(state.value), path, value)
+        base = self.resolve(state.value)
+        if STATE.grad_enabled:
+            self._note_storage_edge(target, base)
+        state.value = self._store(base, path, value)
 
     def _store(self, base: Value, path: tuple[Step, ...], new: Value) -> Value:
         if not path:
             return new
         op, attrs = path[0]
-        (view_type,) = op.output_types([base.type], attrs)
-        update, update_attrs, reads = update_step(path[0], base.type, view_type)
+        update, update_attrs, reads = update_step(path[0], base.type, step_type(op, attrs, base.type))
         if len(path) > 1:
-            inner = self.add(op, (base,), attrs).output
+            inner = self._step(op, (base,), attrs)
             new = self._store(inner, path[1:], new)
-        return self.add(update, (base, new) if reads == 2 else (new,), update_attrs).output
+        return self._step(update, (base, new) if reads == 2 else (new,), update_attrs)
+
+    def _step(self, op: Op, values: tuple[Value, ...], attrs: Mapping[str, Any]) -> Value:
+        """Appends a node for a step of a path, or for the update that reverses it."""
+        positions = [self.read(t) for t in attrs.get("positions", ())]
+        return self.add(op, (*values, *positions), own_attrs(attrs)).output
 
     def path_of(self, tensor: Tensor) -> tuple[Step, ...]:
         """The view steps from what is in a tensor's storage to the tensor, as far as the trace has met it."""
