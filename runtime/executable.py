@@ -206,7 +206,7 @@ class InterpretedExecutable:
     def __call__(self, arrays: Sequence[Any]) -> list[np.ndarray]:
         """All results; written params are changed."""
         arrays = [np.asarray(a, p.type.dtype.numpy) for a, p in zip(arrays, self.graph.params, strict=True)]
-        results = [np.array(r) for r in interpret(self.graph, arrays)]
+        results = [np.array(r, order="C") for r in interpret(self.graph, arrays)]
         for j, i in self._writes.items():
             arrays[i][...] = results[j]
             results[j] = arrays[i]
