@@ -42,6 +42,36 @@ def view_strides(shape: Sequence[int], strides: Sequence[int], new_shape: Sequen
     return tuple(result) if position < 0 else None
 
 
+def window_geometry(
+    attrs: Mapping[str, Any], shape: tuple[int, ...], strides: tuple[int, ...], offset: int
+) -> tuple[tuple[int, ...], int]:
+    """(strides, offset) in memory of a strided window on the row-major order of a tensor that may itself be strided."""
+    if strides == contiguous_strides(shape):
+        return attrs["strides"], offset + attrs["offset"]
+    start = _place(attrs["offset"], shape)
+    moves = [_place(s if n > 1 else 0, shape) for s, n in zip(attrs["strides"], attrs["shape"], strict=True)]
+    ends = list(start)
+    for move, n in zip(moves, attrs["shape"], strict=True):
+        ends = [end + step * max(n - 1, 0) for end, step in zip(ends, move, strict=True)]
+    if any(end >= n for end, n in zip(ends, shape, strict=True)):
+        raise error(
+            TraceError,
+            f"as_strided: a window {attrs['shape']} with strides {attrs['strides']} of a view with strides {strides} has "
+            "no strides of its own: take it of a contiguous() copy",
+        )
+    in_memory = [sum(p * s for p, s in zip(place, strides, strict=True)) for place in (*moves, start)]
+    return tuple(in_memory[:-1]), offset + in_memory[-1]
+
+
+def _place(position: int, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The indices of the element at a position in row-major order."""
+    place = []
+    for n in reversed(shape):
+        position, index = divmod(position, max(n, 1))
+        place.append(index)
+    return tuple(reversed(place))
+
+
 def step_geometry(op: Op, attrs: Mapping[str, Any], type_: TensorType, strides: tuple[int, ...],
                   offset: int) -> tuple[tuple[int, ...], int]:
     """(strides, offset) after one view step from a tensor of `type_` with these strides and offset."""
@@ -69,7 +99,7 @@ def step_geometry(op: Op, attrs: Mapping[str, Any], type_: TensorType, strides: 
             )
             return (0,) * lead + inner, offset
         case "as_strided":
-            return attrs["strides"], attrs["offset"]
+            return window_geometry(attrs, type_.sizes, strides, offset)
         case "dynamic_slice":  # where it begins is not known
             return strides, offset
     raise error(TraceError, f"{op.name} does not make views")
