@@ -56,8 +56,8 @@ def window_geometry(
     if any(end >= n for end, n in zip(ends, shape, strict=True)):
         raise error(
             TraceError,
-            f"as_strided: a window {attrs['shape']} with strides {attrs['strides']} of a view with strides {strides} has "
-            "no strides of its own: take it of a contiguous() copy",
+            f"as_strided: a window {attrs['shape']} with strides {attrs['strides']} of a view with strides {strides} "
+            "has no strides of its own: take it of a contiguous() copy",
         )
     in_memory = [sum(p * s for p, s in zip(place, strides, strict=True)) for place in (*moves, start)]
     return tuple(in_memory[:-1]), offset + in_memory[-1]
