@@ -20,6 +20,9 @@ from .lower_lines import emit_line
 from .lower_nests import TILE_COLUMNS, TILE_ROWS, GroupPlan, Nest, Part, Piece, Task
 from .lower_points import Points
 
+BLOCK, SHORTEST_BLOCK = 1 << 13, 8 * LANES
+"""Sums of more elements than BLOCK are taken in blocks, and so are runs of at least SHORTEST_BLOCK in nested loops."""
+
 
 class GroupWriter:
     """Writes one group into a kernel.
@@ -122,12 +125,7 @@ class GroupWriter:
         if piece.vectors:
             tail = self._has_tail(nest, piece)
             whole = self._whole_steps(start, stop, piece.step) if tail else stop
-            variable = piece.stepping
-            self.builder.open(variable, start, whole, piece.step)
-            self.points.vector = variable
-            self._write_points(nest, [nest.indices(piece.start + variable + k * LANES) for k in range(piece.vectors)])
-            self.points.vector = None
-            self.builder.close()
+            self._write_blocks(nest, piece, start, whole)
             if not tail:
                 return
             start = whole
@@ -136,6 +134,39 @@ class GroupWriter:
             return
         self.builder.open(piece.variable, start, stop)
         self._write_points(nest, [nest.indices(piece.index)])
+        self.builder.close()
+
+    def _write_blocks(self, nest: Nest, piece: Piece, start: Index, stop: Index) -> None:
+        """The vectors of a piece. Long sums are taken in blocks whose sums are added up, so that they stay accurate."""
+        sums = [p.stage for p in nest.parts if p.accumulates and p.stage.join == "add"]
+        if not sums or piece.size < SHORTEST_BLOCK or (piece.size <= BLOCK and len(nest.loops) == 1):
+            self._write_vectors(nest, piece, start, stop)
+            return
+        if piece.size > BLOCK:
+            block = self.builder.variable("block_start", piece.size)
+            self.builder.open(block, start, stop, BLOCK)
+            start, stop = block, self._least(block + BLOCK, stop, piece.size)
+        whole = {stage: self.sums[stage] for stage in sums}
+        for stage in sums:
+            inner = new_accumulator(self.builder, stage, True, False)
+            self.sums[stage] = Accumulator(inner.lanes, whole[stage].total)
+        self._write_vectors(nest, piece, start, stop)
+        for stage, sum_ in whole.items():
+            inner_lanes = self.sums[stage].lanes
+            assert sum_.lanes is not None and inner_lanes is not None
+            joined = apply("add", (sum_.lanes, inner_lanes), stage.value.dtype)
+            self.builder.set(sum_.lanes, joined, stage.node.loc)
+        self.sums.update(whole)
+        if piece.size > BLOCK:
+            self.builder.close()
+
+    def _write_vectors(self, nest: Nest, piece: Piece, start: Index, stop: Index) -> None:
+        """A loop in steps of whole vectors."""
+        variable = piece.stepping
+        self.builder.open(variable, start, stop, piece.step)
+        self.points.vector = variable
+        self._write_points(nest, [nest.indices(piece.start + variable + k * LANES) for k in range(piece.vectors)])
+        self.points.vector = None
         self.builder.close()
 
     def _range(self, nest: Nest, piece: Piece) -> tuple[Index, Index]:

@@ -341,6 +341,19 @@ def test_chains_of_arithmetic_are_equal_to_the_bit():
     assert result.tobytes() == interpret(graph, arrays)[0].tobytes()
 
 
+def test_long_sums_are_accurate():
+    b = Builder("sums")
+    x = b.param(of(4, 30, 2500), "x")
+    graph = b.finish([b.sum(x, dims=(2,)), b.sum(x, dims=(0, 2)), b.sum(x, dims=(0, 1, 2))])
+    fused = fuse(graph)
+    calls = lower(fused)
+    code = load_object(compile_kernels({c.kernel.name: source_of(c.kernel) for each in calls.values() for c in each}))
+    array = np.random.default_rng(0).uniform(0, 1, (4, 30, 2500)).astype(np.float32)
+    results = run_fused(fused, calls, [array], lambda k, *rest: call_kernel(code.address(k.name), *rest))
+    for result, axes in zip(results, ((2,), (0, 2), (0, 1, 2)), strict=True):
+        np.testing.assert_allclose(result, array.sum(axes, dtype=np.float64), rtol=5e-7)
+
+
 GOLDENS = {
     "softmax": softmax(8, 40),
     "network": network(100, 3, 32),
