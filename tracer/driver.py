@@ -19,7 +19,7 @@ import numpy as np
 from ..backends.base import KernelCall
 from ..backends.library import library_calls
 from ..backends.lower import lower
-from ..backends.numba_source import python_source
+from ..backends.numba_source import machine_source, python_source
 from ..ir.graph import Graph, Node
 from ..ir.interpret import interpret
 from ..ir.loops import Kernel
@@ -84,7 +84,7 @@ class Build:
         """What runs."""
         calls = self.calls
         with self._timed("compile"):
-            return Executable(self.fused, calls, compiled_from(python_source), verify=self.options.verify)
+            return Executable(self.fused, calls, compiled_from(machine_source), verify=self.options.verify)
 
     def run(self, arrays: Sequence[Any], progress: Callable[[int, int], None] | None = None) -> list[np.ndarray]:
         """Executes the program: new arrays for the results that are not written into an input."""
