@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from ..ir.graph import Graph, Node
 from ..ir.ops import OPS
+from ..ir.sizes import Symbol
 from .base import KernelCall
 from .lower_bodies import lower_body
 from .lower_loop import is_whole, lower_loop
@@ -14,11 +15,21 @@ def lower(graph: Graph) -> dict[Node, tuple[KernelCall, ...]]:
     """The kernel calls of every node of `graph`, and of the regions inside, that needs generated code."""
     calls: dict[Node, tuple[KernelCall, ...]] = {}
     for node in graph.nodes:
-        if node.op is OPS.fusion:
-            calls[node] = lower_body(node.regions[0], node.inputs, node.outputs)
-        elif is_whole(node):
-            calls[node] = (lower_loop(node),)
+        if needs_code(node):
+            calls[node] = lower_node(node)
         else:
             for region in node.regions:
                 calls.update(lower(region))
     return calls
+
+
+def needs_code(node: Node) -> bool:
+    """Whether a node of a fused graph becomes kernels."""
+    return node.op is OPS.fusion or is_whole(node)
+
+
+def lower_node(node: Node, values: dict[Symbol, int] | None = None) -> tuple[KernelCall, ...]:
+    """The kernel calls of one node; `values` are those of symbolic sizes."""
+    if node.op is OPS.fusion:
+        return lower_body(node.regions[0], node.inputs, node.outputs, values)
+    return (lower_loop(node, values),)

@@ -3,6 +3,7 @@ that come of it."""
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import product as all_indices
@@ -12,8 +13,9 @@ from ..ir.index import Constant, Index, flatten, variables_of
 from ..ir.loops import Buffer, Kernel, Literal, Load, Role, Scalar, named
 from ..ir.ops import OPS
 from ..ir.schedule import Group, Scheduler, best_rows, worth_sharing
+from ..ir.sizes import Dim, Symbol, at_most, is_known, typical
 from ..ir.stages import Kind, Stage, StagePlan
-from ..ir.types import TensorType
+from ..ir.types import TensorType, int64
 from .base import KernelCall
 from .lower_builder import KernelBuilder
 from .lower_folds import fold_step, unit_of
@@ -23,6 +25,7 @@ from .lower_nests import TILE_ROWS, GroupPlan, Task
 from .lower_points import Place, Points
 from .lower_products import prepared
 from .lower_sharing import in_place_pairs
+from .lower_sizes import symbols_in_code
 from .lower_updates import emit_update
 
 SERIAL_COST = 200_000
@@ -38,19 +41,25 @@ COLUMN_ROWS = 16
 """Rows of a chunk that leaves partial results of column folds, at least."""
 
 
-def lower_body(body: Graph, inputs: Sequence[Value], outputs: Sequence[Value]) -> tuple[KernelCall, ...]:
+def lower_body(
+    body: Graph, inputs: Sequence[Value], outputs: Sequence[Value], values: dict[Symbol, int] | None = None
+) -> tuple[KernelCall, ...]:
     """The calls that compute `outputs` from `inputs` as `body` says: one kernel, and one more when column folds leave
-    partial results."""
+    partial results.
+
+    `values` are those of symbolic sizes: what is no part of the code, such as the size of a chunk, follows from them.
+    It gets more of its kind: symbols for numbers of chunks.
+    """
     plan = StagePlan(body)
-    cost = sum(plan.cost(s) for s in plan.units if isinstance(s, Stage))
-    if cost > SERIAL_COST:
+    work = sum(plan.work(s) for s in plan.units if isinstance(s, Stage))
+    if typical(work) > SERIAL_COST:
         groups = Scheduler(plan, worth_sharing, unroll=False).run()
-        writer = BodyWriter(body, plan, inputs, outputs, cost)
+        writer = BodyWriter(body, plan, inputs, outputs, work, KernelBuilder(values))
         if len(groups) == 1 and writer.write_split(groups[0]):
             return writer.calls()
     body, pinned = prepared(body)
     plan = StagePlan(body, pinned=pinned)
-    writer = BodyWriter(body, plan, inputs, outputs, cost)
+    writer = BodyWriter(body, plan, inputs, outputs, work, KernelBuilder(values))
     writer.write_serial(Scheduler(plan, worth_sharing, unroll=True).run())
     return writer.calls()
 
@@ -63,14 +72,14 @@ class BodyWriter:
         body: what to compute.
         plan: its stages.
         inputs, outputs: the values outside.
-        cost: the work.
+        work: additions' worth of it.
     """
 
     body: Graph
     plan: StagePlan
     inputs: Sequence[Value]
     outputs: Sequence[Value]
-    cost: int
+    work: int
     builder: KernelBuilder = field(default_factory=KernelBuilder)
     places: dict[Value, Place] = field(default_factory=dict)
     arguments: list[tuple[Buffer, Value | TensorType]] = field(default_factory=list)
@@ -134,6 +143,10 @@ class BodyWriter:
                     return False
         return True
 
+    def _chunk(self, extent: Dim, least: int = 1, step: int = 1) -> int:
+        """The size of a chunk of the call at hand."""
+        return chunk_size(self.builder.value(extent), self.builder.value(self.work), least, step)
+
     def scratch(self, value: Value) -> Place:
         """A place in memory of the call for a whole value."""
         return Place(self.argument(value.type, value.hint or "scratch", Role.SCRATCH))
@@ -146,24 +159,27 @@ class BodyWriter:
         if len(group.stages) == 1 and group.stages[0].kind is Kind.UPDATE and group.stages[0].sizes:
             self.add_outputs()
             self.extent = emit_update(self.builder, self.points, self.plan, group.stages[0], split=True)
-            self.chunk = chunk_size(self.extent, self.cost)
+            self.chunk = self._chunk(self.extent)
             return True
         count, ways = best_rows(self.plan, group)
-        if count <= 1 or any(_long_sort(s) for s in group.stages):
+        if typical(count) <= 1 or any(_long_sort(s) for s in group.stages):
             return False
         loops = GroupPlan(self.builder, self.plan, group)
         columns = [s for s, w in zip(group.stages, ways, strict=True) if w.column]
         step = TILE_ROWS if loops.is_tiled else 1
-        self.extent, self.chunk = count, chunk_size(count, self.cost, COLUMN_ROWS if columns else 1, step)
-        blocks = -(-count // self.chunk)
-        if blocks > 1:
+        self.extent, self.chunk = count, self._chunk(count, COLUMN_ROWS if columns else 1, step)
+        split: Dim = self.chunk
+        blocks: Dim = -(-self.builder.value(count) // self.chunk)
+        if not is_known(self.work, count):
+            split, blocks = self.builder.symbol("chunk", self.chunk), self.builder.symbol("blocks", blocks)
+        if blocks != 1:
             for stage in columns:
                 self.partial[stage.value] = Value(
                     stage.value.type.with_shape((blocks, *stage.value.shape)), stage.value.hint
                 )
         self.add_outputs()
         self._place_values(loops)
-        GroupWriter(self.points, loops, self.chunk).write()
+        GroupWriter(self.points, loops, split).write()
         return True
 
     # A serial kernel
@@ -223,21 +239,22 @@ class BodyWriter:
         if update is not None:
             return Place(self._update_place(update, loops.group, value, loops).buffer)
         is_line = task is Task.LINE and value.type.rank == len(self.plan.stage_of[value].sizes)
-        if value.type.size <= 1 and not is_line:
+        if at_most(value.type.size, 1) and not is_line:
             return Place()
         if outside or task is Task.COLUMN_ARRAY:
             return self.scratch(value)
         row_scalar = value.type.size == loops.count and loops.row is not None
         if not is_line and (row_scalar or not loops.read_later(value)):
             return Place()
-        part = value.type.size // loops.count
-        if loops.row is not None and part * value.dtype.itemsize <= PART_BYTES:
-            return Place(self.builder.buffer(value.hint or "part", value.dtype, part, Role.LOCAL), part=part)
+        part, most = value.type.size // loops.count, PART_BYTES // value.dtype.itemsize
+        if loops.row is not None and self.builder.value(part) <= most:
+            room = part if is_known(part) else most  # the code has room for all sizes that fit
+            return Place(self.builder.buffer(value.hint or "part", value.dtype, room, Role.LOCAL), part=part)
         return self.scratch(value)
 
     def _only_update(self, value: Value) -> Stage | None:
         """The update that overwrites `value`, which nobody reads afterwards: both can be in the same memory."""
-        if value in self.body.results or value in self.body.params or value.type.size <= 1:
+        if value in self.body.results or value in self.body.params or at_most(value.type.size, 1):
             return None
         reading = self.readers.get(value, [])
         last = [s for g in reading[-1:] for s in g.stages if s.is_update and s.node.inputs[0] is value]
@@ -279,9 +296,8 @@ class BodyWriter:
         """Straight-line code, element by element, with the elements in locals."""
         value = stage.value
         if value not in self.places:
-            memory = value.type.size > 1 and any(
-                not g.unrolled or self._reads_by_data(g, value) for g in self.readers.get(value, ())
-            )
+            read = any(not g.unrolled or self._reads_by_data(g, value) for g in self.readers.get(value, ()))
+            memory = read and not at_most(value.type.size, 1)
             self.places[value] = self.scratch(value) if memory else Place()
         place = self.places[value]
         elements: dict[int, Scalar] = {}
@@ -329,10 +345,17 @@ class BodyWriter:
         for buffer in self.builder.buffers:
             if buffer.role is Role.SCRATCH and buffer.name not in known:
                 self.arguments.append((buffer, TensorType((buffer.size,), buffer.dtype)))
-        buffers = [b for b, _ in self.arguments] + [b for b in self.builder.buffers if b.role is Role.LOCAL]
-        kernel = named(summary(self.body), buffers, self.builder.levels[0].statements, self.builder.sites)
-        values = tuple(v for _, v in self.arguments)
-        call = KernelCall(kernel, values, self.extent, self.chunk, self.in_place(kernel), tuple(self.shared))
+        body, sites = self.builder.levels[0].statements, self.builder.sites
+        symbols = symbols_in_code(body)
+        values: list[Value | TensorType | bytes] = [v for _, v in self.arguments]
+        buffers = [b for b, _ in self.arguments]
+        if symbols:
+            buffers.append(self.builder.buffer("sizes", int64, len(symbols), Role.INPUT))
+            values.append(array("q", map(self.builder.value, symbols)).tobytes())
+        buffers += [b for b in self.builder.buffers if b.role is Role.LOCAL]
+        kernel = named(summary(self.body), buffers, body, sites, symbols)
+        extent = self.extent if isinstance(self.extent, Value) else self.builder.value(self.extent)
+        call = KernelCall(kernel, tuple(values), extent, self.chunk, self.in_place(kernel), tuple(self.shared))
         return (call, *self._joining())
 
     def in_place(self, kernel: Kernel) -> tuple[tuple[int, int], ...]:
@@ -356,7 +379,8 @@ class BodyWriter:
                 results.append(node.output)
                 outputs.append(outer)
         graph = Graph("join", tuple(params), tuple(nodes), tuple(results))
-        return lower_body(graph, [self.partial[r] for r in self.body.results if r in self.partial], outputs)
+        inputs = [self.partial[r] for r in self.body.results if r in self.partial]
+        return lower_body(graph, inputs, outputs, self.builder.values)
 
 
 def _long_sort(stage: Stage) -> bool:

@@ -8,7 +8,7 @@ from collections.abc import Hashable, Iterable
 from dataclasses import dataclass, field
 
 from ..ir.graph import Location
-from ..ir.index import Index, IndexLike, Variable, as_index, variables_of
+from ..ir.index import Constant, Index, IndexLike, Variable, as_index, variables_of
 from ..ir.loops import (
     LANES,
     START,
@@ -27,6 +27,7 @@ from ..ir.loops import (
     Statement,
     Store,
 )
+from ..ir.sizes import Dim, Symbol, value_of
 from ..ir.types import DType, bool_, int64
 
 _RESERVED = frozenset(keyword.kwlist) | {"start", "stop", "buffers", "range", "inf", "nan"}
@@ -42,14 +43,30 @@ class Level:
 
 
 class KernelBuilder:
-    """The kernel being written. Level 0 is outside of all loops; `depth` of a scalar is the level that computes it."""
+    """The kernel being written. Level 0 is outside of all loops; `depth` of a scalar is the level that computes it.
 
-    def __init__(self) -> None:
+    `values` has the symbolic sizes of the call at hand: for what is no part of the code, such as the size of a chunk.
+    """
+
+    def __init__(self, values: dict[Symbol, int] | None = None) -> None:
+        self.values = {} if values is None else values
         self.levels = [Level()]
         self.buffers: list[Buffer] = []
         self.sites: list[Site] = []
-        self._names: dict[str, int] = {}
+        self._names = {symbol.name: 1 for symbol in self.values}
         self._depths: dict[str, int] = {START.name: 0, STOP.name: 0}
+
+    # Sizes
+
+    def value(self, size: Dim) -> int:
+        """A size in the call at hand."""
+        return value_of(size, self.values)
+
+    def symbol(self, name: str, value: int) -> Symbol:
+        """A new symbol for a positive number that must not be part of the code."""
+        made = Symbol(self.name(name), least=1)
+        self.values[made] = value
+        return made
 
     # Names and buffers
 
@@ -105,6 +122,17 @@ class KernelBuilder:
     def close_branch(self) -> tuple[Statement, ...]:
         """The statements of the body that `open_branch` opened."""
         return tuple(self.levels.pop().statements)
+
+    def bound(self, hint: str, scalar: Scalar, size: Dim) -> Variable:
+        """A number in [0, size] as an index."""
+        return Variable(self.let(hint, scalar, self.depth(scalar)).name, size + 1)
+
+    def whole_steps(self, start: Index, stop: Index, step: int) -> Index:
+        """Where the last whole step of a range ends."""
+        if isinstance(start, Constant) and isinstance(stop, Constant) and isinstance(stop.value - start.value, int):
+            return Constant(start.value + (stop.value - start.value) // step * step)
+        rest = apply("maximum", (Position(stop - start), Literal(0, int64)), int64)
+        return start + self.bound("length", rest, 1 << 47) // step * step
 
     # Statements
 
@@ -191,11 +219,16 @@ class KernelBuilder:
         found = self.known(key)
         if found is None:
             low = Apply("maximum", (Position(index), Literal(0, int64)), int64)
-            value = Apply("minimum", (low, Literal(size - 1, int64)), int64)
+            value = Apply("minimum", (low, integer(size - 1)), int64)
             level = self.depth(index)
             found = self.remember(key, self.let("at", value, level), level)
         assert isinstance(found, Local)
         return Variable(found.name, size)
+
+
+def integer(number: Dim) -> Scalar:
+    """An i64, which may be a symbolic size."""
+    return Literal(number, int64) if isinstance(number, int) else Position(Constant(number))
 
 
 def splat(scalar: Scalar) -> Scalar:

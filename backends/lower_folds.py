@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..ir.access import Access
-from ..ir.index import Index, Variable
+from ..ir.index import Constant, Index, Variable
 from ..ir.loops import LANES, Apply, Literal, Local, Scalar
+from ..ir.sizes import divides, typical
 from ..ir.stages import Stage, StagePlan
 from ..ir.types import DType
 from .lower_builder import KernelBuilder, apply
@@ -100,11 +101,8 @@ def inner_folds(
         return [fold_step(points, stage, None, indices) for indices in places]
     loops = [Loop(builder.variable("k", stage.sizes[d]), (d,)) for d in extra]
     inside = [_inside(indices, loops) for indices in places]
-    if (
-        points.vector is None
-        and loops[-1].size >= 2 * LANES
-        and _can_be_vector(plan, stage, inside[0], loops[-1].variable)
-    ):
+    long = typical(loops[-1].size) >= 2 * LANES
+    if points.vector is None and long and _can_be_vector(plan, stage, inside[0], loops[-1].variable):
         return [_vector_fold(points, stage, loops, indices) for indices in inside]
     start = Literal(unit.value, unit.dtype, LANES if points.vector is not None else 1)
     totals = [builder.accumulator(stage.hint, start, stage.node.loc) for _ in places]
@@ -133,8 +131,8 @@ def _can_be_vector(plan: StagePlan, stage: Stage, indices: Sequence[Index], vari
 def _vector_fold(points: Points, stage: Stage, loops: Sequence[Loop], indices: Sequence[Index]) -> Scalar:
     """Folds along loops, LANES elements of the last one at a time."""
     builder, last = points.builder, loops[-1]
-    whole = last.size // LANES * LANES
-    sum_ = new_accumulator(builder, stage, True, whole < last.size)
+    whole = builder.whole_steps(Constant(0), Constant(last.size), LANES)
+    sum_ = new_accumulator(builder, stage, True, not divides(LANES, last.size))
     assert sum_.lanes is not None
     for loop in loops[:-1]:
         builder.open(loop.variable, 0, loop.size)

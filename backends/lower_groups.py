@@ -12,9 +12,10 @@ from ..ir.access import Read, step_of
 from ..ir.graph import Value
 from ..ir.index import Constant, Index, Variable, flatten, substitute
 from ..ir.loops import LANES, START, STOP, Buffer, Literal, Load, Local, Position, Role, Scalar
+from ..ir.sizes import Dim, divides, is_known
 from ..ir.stages import Kind, Stage
 from ..ir.types import int64
-from .lower_builder import apply, splat
+from .lower_builder import apply, integer, splat
 from .lower_folds import Accumulator, fold_step, inner_folds, new_accumulator, total_of, unit_of
 from .lower_lines import emit_line
 from .lower_nests import TILE_COLUMNS, TILE_ROWS, GroupPlan, Nest, Part, Piece, Task
@@ -34,7 +35,7 @@ class GroupWriter:
             results, one for each chunk, where their place has room for them.
     """
 
-    def __init__(self, points: Points, loops: GroupPlan, split: int = 0) -> None:
+    def __init__(self, points: Points, loops: GroupPlan, split: Dim = 0) -> None:
         self.points, self.loops, self.split = points, loops, split
         self.builder, self.plan = points.builder, loops.plan
         self.base = self.builder.level
@@ -100,8 +101,8 @@ class GroupWriter:
 
     def _has_tail(self, nest: Nest, piece: Piece) -> bool:
         """Whether whole vectors leave something over."""
-        cut = self.loops.flat and bool(self.split) and (self.split % piece.step != 0 or len(nest.pieces) > 1)
-        return cut or piece.size % piece.step != 0
+        cut = self.loops.flat and bool(self.split) and (not divides(piece.step, self.split) or len(nest.pieces) > 1)
+        return cut or not divides(piece.step, piece.size)
 
     def _write_nest(self, nest: Nest) -> None:
         for part in nest.parts:
@@ -124,7 +125,7 @@ class GroupWriter:
         start, stop = self._range(nest, piece)
         if piece.vectors:
             tail = self._has_tail(nest, piece)
-            whole = self._whole_steps(start, stop, piece.step) if tail else stop
+            whole = self.builder.whole_steps(start, stop, piece.step) if tail else stop
             self._write_blocks(nest, piece, start, whole)
             if not tail:
                 return
@@ -139,10 +140,12 @@ class GroupWriter:
     def _write_blocks(self, nest: Nest, piece: Piece, start: Index, stop: Index) -> None:
         """The vectors of a piece. Long sums are taken in blocks whose sums are added up, so that they stay accurate."""
         sums = [p.stage for p in nest.parts if p.accumulates and p.stage.join == "add"]
-        if not sums or piece.size < SHORTEST_BLOCK or (piece.size <= BLOCK and len(nest.loops) == 1):
+        known = is_known(piece.size)
+        long = not known or piece.size > BLOCK
+        if not sums or known and piece.size < SHORTEST_BLOCK or not long and len(nest.loops) == 1:
             self._write_vectors(nest, piece, start, stop)
             return
-        if piece.size > BLOCK:
+        if long:
             block = self.builder.variable("block_start", piece.size)
             self.builder.open(block, start, stop, BLOCK)
             start, stop = block, self._least(block + BLOCK, stop, piece.size)
@@ -157,7 +160,7 @@ class GroupWriter:
             joined = apply("add", (sum_.lanes, inner_lanes), stage.value.dtype)
             self.builder.set(sum_.lanes, joined, stage.node.loc)
         self.sums.update(whole)
-        if piece.size > BLOCK:
+        if long:
             self.builder.close()
 
     def _write_vectors(self, nest: Nest, piece: Piece, start: Index, stop: Index) -> None:
@@ -176,19 +179,8 @@ class GroupWriter:
         if len(nest.pieces) == 1:
             return START, STOP
         first = apply("maximum", (Position(START - piece.start), Literal(0, int64)), int64)
-        last = apply("minimum", (Position(STOP - piece.start), Literal(piece.size, int64)), int64)
-        return self._bound("first", first, piece.size), self._bound("last", last, piece.size)
-
-    def _bound(self, hint: str, scalar: Scalar, size: int) -> Index:
-        """A number in [0, size] as an index."""
-        return Variable(self.builder.let(hint, scalar, self.builder.depth(scalar)).name, size + 1)
-
-    def _whole_steps(self, start: Index, stop: Index, step: int) -> Index:
-        """Where the last whole step of a range ends."""
-        if isinstance(start, Constant) and isinstance(stop, Constant):
-            return Constant(start.value + (stop.value - start.value) // step * step)
-        rest = apply("maximum", (Position(stop - start), Literal(0, int64)), int64)
-        return start + self._bound("length", rest, 1 << 47) // step * step
+        last = apply("minimum", (Position(STOP - piece.start), integer(piece.size)), int64)
+        return self.builder.bound("first", first, piece.size), self.builder.bound("last", last, piece.size)
 
     def _write_points(self, nest: Nest, points: Sequence[Sequence[Index]]) -> None:
         """All stages at some points of the nest."""
@@ -294,7 +286,7 @@ class GroupWriter:
         return row if step_of(read.position, self.loops.row) == 1 else TILE_ROWS - 1 - row
 
     def _least(self, index: Index, bound: Index, size: int) -> Index:
-        return self._bound("end", apply("minimum", (Position(index), Position(bound)), int64), size)
+        return self.builder.bound("end", apply("minimum", (Position(index), Position(bound)), int64), size)
 
     def _copy_tile(self, read: Read, nest: Nest, rows: tuple[Index, Index], columns: tuple[Index, Index]) -> Buffer:
         """Copies the tile of a transposed operand to the stack, line by line of memory.
@@ -308,7 +300,7 @@ class GroupWriter:
         k = builder.variable("k", nest.loops[-1].size)
         builder.open(k, *columns)
         target = (k - columns[0]) * TILE_ROWS
-        if self.loops.count % TILE_ROWS == 0:
+        if divides(TILE_ROWS, self.loops.count):
             lowest = rows[0] + self._tile_row(read, Constant(0))
             builder.store(copy, target, Load(source, substitute(read.position, {row: lowest, last: k}), LANES))
         else:

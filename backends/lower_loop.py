@@ -14,10 +14,11 @@ from ..ir.index import Constant, Variable
 from ..ir.loops import START, STOP, Buffer, Kernel, Load, Local, Position, Role, Scalar
 from ..ir.ops import OPS
 from ..ir.schedule import UNROLLED_ELEMENTS, Group, Scheduler, is_small, is_unrolled, worth_sharing
+from ..ir.sizes import Symbol, at_most
 from ..ir.stages import Kind, Stage, StagePlan
-from ..ir.types import Symbol
 from .base import KernelCall
 from .lower_bodies import BodyWriter
+from .lower_builder import KernelBuilder
 from .lower_nests import GroupPlan, Task
 from .lower_points import Place
 from .lower_products import prepared
@@ -30,11 +31,11 @@ def is_whole(node: Node) -> bool:
     return is_small(StagePlan(node.regions[0].nodes[0].regions[0]))
 
 
-def lower_loop(node: Node) -> KernelCall:
-    """The call of the kernel that is a whole loop."""
+def lower_loop(node: Node, values: dict[Symbol, int] | None = None) -> KernelCall:
+    """The call of the kernel that is a whole loop; `values` are those of symbolic sizes."""
     fusion = node.regions[0].nodes[0]
     body, pinned = prepared(fusion.regions[0])
-    writer = LoopWriter(body, StagePlan(body, pinned=pinned), (), (), 0, node=node)
+    writer = LoopWriter(body, StagePlan(body, pinned=pinned), (), (), 0, KernelBuilder(values), node=node)
     writer.write_loop()
     return writer.calls()[0]
 
@@ -123,7 +124,7 @@ class LoopWriter(BodyWriter):
     def _fits_locals(self, c: Carried) -> bool:
         """Whether a carried value can be in locals: its elements are asked for by constant positions, and so are
         given."""
-        if c.buffer.size > UNROLLED_ELEMENTS:
+        if not at_most(c.buffer.size, UNROLLED_ELEMENTS):
             return False
         readers = [
             u
@@ -196,7 +197,7 @@ class LoopWriter(BodyWriter):
     def _target(self, group: Group, value: Value, first: Value, loops: GroupPlan | None) -> Buffer | None:
         """The memory in which `value` can be computed right where it has to end; `first` is computed there first, in
         `group`."""
-        if value.type.size > 1:
+        if not at_most(value.type.size, 1):
             for c in self.carried:
                 if c.following is value and not c.locals and self._may_overwrite(group, c, first, loops):
                     return c.buffer

@@ -15,6 +15,7 @@ from ..ir.graph import Value
 from ..ir.index import Constant, Index, Variable, substitute, unflatten, variables_of
 from ..ir.loops import LANES
 from ..ir.schedule import Group, Rows, best_rows
+from ..ir.sizes import Undecided, divides, is_known, typical
 from ..ir.stages import Kind, Stage, StagePlan
 from .lower_builder import KernelBuilder
 from .lower_spaces import Loop, merged_loops
@@ -104,8 +105,7 @@ class Piece:
     @property
     def size(self) -> int:
         """The number of rounds."""
-        assert isinstance(self.variable.size, int)
-        return self.variable.size
+        return self.variable.size  # type: ignore[return-value]
 
     @property
     def index(self) -> Index:
@@ -115,6 +115,8 @@ class Piece:
     @property
     def stepping(self) -> Variable:
         """The variable while it counts in whole steps (of more than one value, so that it stays a variable)."""
+        if not is_known(self.size):
+            return self.variable
         return Variable(self.variable.name, max(self.size - self.step + 1, 2))
 
     @property
@@ -179,8 +181,9 @@ class GroupPlan:
         if not ways:
             self.count, ways = 1, [Rows(1, ()) for _ in group.stages]
         points_only = all(s.points == self.count and s.kind is not Kind.LINE for s in group.stages)
-        self.flat = self.count > 1 and points_only
-        self.row = Variable(builder.name("row"), self.count) if self.count > 1 and not self.flat else None
+        self.flat = typical(self.count) > 1 and points_only
+        has_rows = typical(self.count) > 1 and not self.flat
+        self.row = Variable(builder.name("row"), self.count) if has_rows else None
         self.parts = {s: part_of(s, w, self.flat) for s, w in zip(group.stages, ways, strict=True)}
         self.nests: list[Nest] = []
         self.nest_of: dict[Stage, int] = {}
@@ -297,14 +300,14 @@ class GroupPlan:
     def _vectors(self, nest: Nest, piece: Piece) -> int:
         """How many vectors at a time a piece does: none when single rounds are as good or vectors impossible."""
         products = any(p.extra for p in nest.parts)
-        wanted = piece.size <= SHORT_LOOP or products or any(p.accumulates for p in nest.parts)
-        if piece.size < LANES or not wanted or nest.is_line:
+        wanted = typical(piece.size) <= SHORT_LOOP or products or any(p.accumulates for p in nest.parts)
+        if typical(piece.size) < LANES or not wanted or nest.is_line:
             return 0
         indices = nest.indices(piece.index)
         even = all(p.accumulates or self._output_step(p, indices, piece.variable) == 1 for p in nest.parts)
         if not even or not self.report(nest, indices).can_be_vector(piece.variable):
             return 0
-        fitting = [n for n in range(1, MOST_VECTORS + 1) if piece.size % (n * LANES) == 0]
+        fitting = [n for n in range(1, MOST_VECTORS + 1) if divides(n * LANES, piece.size)]
         return max(fitting, default=1) if products and not self.flat else 1
 
     def _output_step(self, part: Part, indices: Sequence[Index], variable: Variable) -> int | None:
@@ -316,7 +319,7 @@ class GroupPlan:
         tasks = (Task.ELEMENT, Task.COLUMN_ARRAY)
         if not alone or nest.pieces[0].vectors or any(p.task not in tasks or p.extra for p in nest.parts):
             return False
-        return min(self.count, nest.loops[-1].size) >= TILE_ROWS and bool(self.transposed(nest))
+        return min(typical(self.count), typical(nest.loops[-1].size)) >= TILE_ROWS and bool(self.transposed(nest))
 
     def transposed(self, nest: Nest) -> list[Read]:
         """The reads of a nest that are contiguous along the rows, upward or downward, and not along its loop."""
@@ -336,5 +339,8 @@ def _replaced(space: Sequence[Index], axes: Sequence[int], indices: Sequence[Ind
 def cuts(report: Access, variable: Variable) -> list[int]:
     """The rounds of a loop at which conditions on its variable change; none when they are too many."""
     found = {b for bound in report.bounds if bound.expression == variable for b in (bound.low, bound.high)}
-    inside = sorted(b for b in found if variable.low < b <= variable.high)
+    try:
+        inside = sorted(b for b in found if variable.low < b <= variable.high)
+    except Undecided:  # symbolic sizes say nothing of the order
+        return []
     return inside if len(inside) <= MOST_CUTS else []

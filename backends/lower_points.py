@@ -11,8 +11,9 @@ from ..ir.graph import Node, Value
 from ..ir.index import Constant, Index, Predicate, Variable, flatten, variables_of
 from ..ir.loops import LANES, Apply, Buffer, Literal, Load, Local, Position, Scalar
 from ..ir.points import Indices, Point, Walker
+from ..ir.sizes import Polynomial
 from ..ir.types import DType, bool_, int32, int64
-from .lower_builder import KernelBuilder, apply, both
+from .lower_builder import KernelBuilder, apply, both, integer
 
 
 @dataclass
@@ -77,7 +78,11 @@ class Points(Walker):
     # Leaves
 
     def constant(self, value: bool | int | float, dtype: DType) -> Scalar:
-        return Literal(value, dtype)
+        if not isinstance(value, Polynomial):
+            return Literal(value, dtype)
+        key = ("size", value, dtype)
+        number = converted(integer(value), dtype)
+        return self.builder.known(key) or self.builder.remember(key, self.builder.let("size", number, 0), 0)
 
     def read(self, value: Value, indices: Indices) -> Scalar:
         position, place = flatten(indices, value.type.sizes), self.places[value]
@@ -103,7 +108,7 @@ class Points(Walker):
 
     def number(self, index: Index) -> Scalar:
         """An index expression as an i64."""
-        return Literal(index.value, int64) if isinstance(index, Constant) else Position(index, self._lanes(index))
+        return integer(index.value) if isinstance(index, Constant) else Position(index, self._lanes(index))
 
     def position(self, node: Node, index: Index) -> Scalar:
         number, dtype = self.number(index), node.output.dtype
@@ -144,9 +149,9 @@ class Points(Walker):
         result: Scalar | None = None
         for bound in predicate.bounds:
             number = self.number(bound.expression)
-            if bound.low > bound.expression.low:
+            if bound.needs_low:
                 result = both(result, compare("ge", number, bound.low))
-            if bound.high <= bound.expression.high:
+            if bound.needs_high:
                 result = both(result, compare("lt", number, bound.high))
         assert result is not None, "a predicate that always holds needs no code"
         key = ("predicate", predicate, result.lanes)
@@ -165,7 +170,7 @@ class Points(Walker):
             if number.dtype is not int64:
                 number = Apply("convert", (number,), int64)
             site = Literal(self.builder.site(node.op.name, size, node.loc), int64)
-            value = Apply("check_index", (number, Literal(size, int64), site), int64)
+            value = Apply("check_index", (number, integer(size), site), int64)
             depth = self.builder.depth(number)
             found = self.builder.remember(key, self.builder.let("at", value, depth), depth)
         assert isinstance(found, Local)
@@ -187,4 +192,4 @@ def converted(x: Scalar, dtype: DType) -> Scalar:
 
 def compare(comparison: str, number: Scalar, bound: int) -> Scalar:
     """A comparison of an i64 scalar with a constant."""
-    return apply(comparison, (number, Literal(bound, int64)), bool_)
+    return apply(comparison, (number, integer(bound)), bool_)

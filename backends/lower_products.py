@@ -15,6 +15,7 @@ from ..ir.index import IndexLike, affine, flatten, variables
 from ..ir.loops import LANES
 from ..ir.op import Trait
 from ..ir.ops import OPS
+from ..ir.sizes import is_known, typical
 
 ENOUGH_ROWS = 4
 """A factor is copied when at least so many rows of the other one are multiplied by it."""
@@ -71,17 +72,19 @@ class _Matrices:
     @property
     def swaps(self) -> bool:
         """Whether the factors should change places: then the innermost axis of the result is long and contiguous."""
-        return self.size(1) < LANES <= self.size(0) and self.runs(0)
+        return typical(self.size(1)) < LANES <= typical(self.size(0)) and self.runs(0)
 
     @property
     def packs(self) -> bool:
         """Whether the right factor should be copied in transposed order."""
-        return not self.swaps and self.size(1) > 1 and not self.runs(1) and self.size(0) >= ENOUGH_ROWS
+        wanted = typical(self.size(1)) > 1 and not self.runs(1) and typical(self.size(0)) >= ENOUGH_ROWS
+        return wanted and not self.swaps
 
     @property
     def pads(self) -> bool:
         """Whether the right factor should be padded to a whole vector."""
-        return not self.swaps and 1 < self.size(1) < LANES and self.size(0) >= ENOUGH_ROWS
+        columns = self.size(1)
+        return not self.swaps and is_known(columns) and 1 < columns < LANES and typical(self.size(0)) >= ENOUGH_ROWS
 
     def rewritten(self, b: Rebuilder, pinned: set[Value]) -> Value:
         """Emits the rearranged product."""

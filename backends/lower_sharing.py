@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from ..ir.index import Index, Variable
 from ..ir.loops import Apply, For, Kernel, Let, Load, Local, Role, Scalar, Set, Statement, Store
+from ..ir.sizes import exact_quotient
 
 
 @dataclass(frozen=True)
@@ -104,8 +105,5 @@ def _read_before(load: Touch, store: Touch, size: int, chunks: bool) -> bool:
     if not common:
         return not chunks  # another chunk may read what this one has overwritten
     row = common[0]
-    return (
-        len(common) == 1
-        and isinstance(row.size, int)
-        and load.index // (size // row.size) == row == store.index // (size // row.size)
-    )
+    part = exact_quotient(size, row.size)
+    return len(common) == 1 and part is not None and load.index // part == row == store.index // part

@@ -20,8 +20,7 @@ class Loop:
     @property
     def size(self) -> int:
         """The trip count."""
-        assert isinstance(self.variable.size, int)
-        return self.variable.size
+        return self.variable.size  # type: ignore[return-value]
 
 
 def merged_loops(

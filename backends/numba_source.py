@@ -28,6 +28,7 @@ from ..ir.loops import (
     renamed,
     with_location,
 )
+from ..ir.sizes import Dim, Symbol, is_negative
 
 _OPERATORS = {name: {"and": "&", "or": "|"}.get(sign, sign) for name, sign in INFIX.items() if name != "div"}
 _BY_RESULT = frozenset({"convert", "bitcast", "select", "threefry"})
@@ -65,6 +66,8 @@ def _bindings(kernel: Kernel) -> Iterator[str]:
             yield f"    {buffer.name} = {buffer.same_as}"
         elif buffer.role is Role.LOCAL:
             yield f"    {buffer.name} = local_{buffer.dtype.short}({buffer.size})"
+    for k, symbol in enumerate(kernel.symbols):
+        yield f"    {symbol} = {kernel.arguments[-1].name}[{k}]"
 
 
 def _body(body: Sequence[Statement], depth: int, locations: bool) -> Iterator[str]:
@@ -146,20 +149,17 @@ def index_text(index: Index, nested: bool = False) -> str:
     """An index expression in the vocabulary; `nested` puts brackets around sums and products."""
     match index:
         case Constant(value=value):
-            return str(value)
+            return _size_text(value, nested)
         case Variable(name=name):
             return name
         case Quotient(operand=operand, divisor=divisor):
-            return f"quotient({index_text(operand)}, {divisor})"
+            return f"quotient({index_text(operand)}, {_size_text(divisor)})"
         case Remainder(operand=operand, divisor=divisor):
-            return f"modulus({index_text(operand)}, {divisor})"
+            return f"modulus({index_text(operand)}, {_size_text(divisor)})"
         case Sum(offset=offset, terms=terms):
-            pieces = [
-                (c < 0, index_text(atom, True) if abs(c) == 1 else f"{abs(c)} * {index_text(atom, True)}")
-                for atom, c in terms
-            ]
-            if offset:
-                pieces.append((offset < 0, str(abs(offset))))
+            pieces = [(is_negative(c), _product_text(-c if is_negative(c) else c, atom)) for atom, c in terms]
+            if offset != 0:
+                pieces.append((is_negative(offset), _size_text(-offset if is_negative(offset) else offset)))
             pieces.sort(key=lambda piece: piece[0])
             text = (
                 ("-" if pieces[0][0] else "")
@@ -168,3 +168,15 @@ def index_text(index: Index, nested: bool = False) -> str:
             )
             return f"({text})" if nested else text
     raise TypeError(f"not an index expression: {index!r}")
+
+
+def _product_text(size: Dim, atom: Index) -> str:
+    """An atom times a coefficient."""
+    text = index_text(atom, True)
+    return text if size == 1 else f"{_size_text(size, True)} * {text}"
+
+
+def _size_text(size: Dim, nested: bool = False) -> str:
+    """A number, or a polynomial in symbols; `nested` puts brackets around sums and products."""
+    text = str(size)
+    return text if not nested or isinstance(size, (int, Symbol)) else f"({text})"

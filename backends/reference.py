@@ -54,10 +54,13 @@ def _run_call(
     lent = dict(call.in_place) if in_place else {}
     buffers: list[np.ndarray] = []
     for buffer, argument in zip(kernel.arguments, call.arguments, strict=True):
-        if isinstance(argument, Value) and argument in env and argument not in node.outputs:
+        if isinstance(argument, bytes):
+            buffers.append(np.frombuffer(argument, buffer.dtype.numpy))
+        elif isinstance(argument, Value) and argument in env and argument not in node.outputs:
             buffers.append(env[argument])
         else:
-            buffers.append(np.zeros(buffer.size, buffer.dtype.numpy))
+            type = argument.type if isinstance(argument, Value) else argument
+            buffers.append(np.zeros(type.size, buffer.dtype.numpy))
     for output, source in shared.items():
         buffers[output] = buffers[source] = buffers[source].copy()
     for output, source in lent.items():

@@ -11,6 +11,7 @@ from .costs import DEAR, op_cost
 from .graph import Node, Value
 from .index import Bound, Constant, Index, Predicate, Variable, affine, flatten, variables_of
 from .points import Indices, Point, Walker
+from .sizes import typical
 from .types import DType
 
 Dependence = frozenset[Variable]
@@ -154,5 +155,5 @@ def contiguous_axis(expressions: Sequence[tuple[Index, int]], axes: Sequence[Var
     for expression, size in expressions:
         for dim in allowed:
             if step_of(expression, axes[dim]) == 1:
-                scores[dim] += size
+                scores[dim] += typical(size)
     return max(allowed, key=lambda dim: (scores[dim], dim), default=-1)

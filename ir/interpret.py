@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .errors import WeftError
-from .types import Symbol, TensorType
+from .sizes import Polynomial
+from .types import TensorType
 
 if TYPE_CHECKING:
     from .graph import Graph, Node, Value
@@ -41,7 +42,7 @@ def run_node(node: Node, arrays: Sequence[np.ndarray]) -> tuple[Any, ...]:
 
 def _checked(what: str, array: np.ndarray, type: TensorType) -> np.ndarray:
     pairs = zip(type.shape, array.shape, strict=False)
-    fits = array.ndim == type.rank and all(d == n or isinstance(d, Symbol) for d, n in pairs)
+    fits = array.ndim == type.rank and all(d == n or isinstance(d, Polynomial) for d, n in pairs)
     if not fits or array.dtype != type.dtype.numpy:
         raise WeftError(f"{what} is {array.dtype} of shape {array.shape}, declared as {type}")
     return array

@@ -14,14 +14,15 @@ from dataclasses import dataclass
 from enum import Enum
 
 from .graph import Location
-from .index import Index, Symbol, Variable
+from .index import LONGEST_AXIS, Index, Variable
+from .sizes import Dim, Symbol
 from .text import print_location
 from .types import DType, bool_, int64
 
 LANES = 16
 """The lanes of every vector, whatever the machine's own width: results do not depend on the machine."""
 
-START, STOP = Variable("start", Symbol("start")), Variable("stop", Symbol("stop"))
+START, STOP = Variable("start", LONGEST_AXIS), Variable("stop", LONGEST_AXIS)
 """The two bounds that a kernel is called with."""
 
 
@@ -48,7 +49,7 @@ class Buffer:
 
     name: str
     dtype: DType
-    size: int
+    size: Dim
     role: Role
     same_as: str = ""
 
@@ -58,7 +59,7 @@ class Site:
     """A place where the kernel may fail: its number is the status code, counted from 1."""
 
     op: str
-    size: int
+    size: Dim
     loc: Location | None = None
 
     def __str__(self) -> str:
@@ -235,12 +236,14 @@ class Kernel:
         buffers: the arguments in order (inputs, outputs, scratch), then the arrays on the stack.
         body: the statements.
         sites: what the nonzero status codes mean, code 1 first.
+        symbols: the sizes that the code does not know: the elements, in order, of the last argument, `sizes`.
     """
 
     name: str
     buffers: tuple[Buffer, ...]
     body: tuple[Statement, ...]
     sites: tuple[Site, ...] = ()
+    symbols: tuple[Symbol, ...] = ()
 
     @property
     def arguments(self) -> tuple[Buffer, ...]:
@@ -251,16 +254,17 @@ class Kernel:
         return print_kernel(self)
 
 
-def named(summary: str, buffers: Sequence[Buffer], body: Sequence[Statement], sites: Sequence[Site] = ()) -> Kernel:
+def named(summary: str, buffers: Sequence[Buffer], body: Sequence[Statement], sites: Sequence[Site] = (),
+          symbols: Sequence[Symbol] = ()) -> Kernel:
     """A kernel whose name is `summary` and a hash of everything but names and the user's source lines."""
-    bare = Kernel(summary, tuple(buffers), tuple(body), tuple(Site(s.op, s.size) for s in sites))
+    bare = Kernel(summary, tuple(buffers), tuple(body), tuple(Site(s.op, s.size) for s in sites), tuple(symbols))
     digest = hashlib.sha256(renamed(print_kernel(bare, locations=False), bare).encode()).hexdigest()[:8]
-    return Kernel(f"{summary}_{digest}", bare.buffers, bare.body, tuple(sites))
+    return Kernel(f"{summary}_{digest}", bare.buffers, bare.body, tuple(sites), bare.symbols)
 
 
 def names_of(kernel: Kernel) -> set[str]:
-    """The names that a kernel gives to buffers, locals and loop variables."""
-    names = {b.name for b in kernel.buffers}
+    """The names that a kernel gives to buffers, sizes, locals and loop variables."""
+    names = {b.name for b in kernel.buffers} | {s.name for s in kernel.symbols}
     pending = list(kernel.body)
     while pending:
         match pending.pop():
@@ -298,6 +302,7 @@ def print_kernel(kernel: Kernel, locations: bool = True) -> str:
     ]
     lines = [f"kernel {kernel.name}(start, stop):", *("    " + head for head in heads)]
     lines += [f"    site {code}: {site}" for code, site in enumerate(kernel.sites, 1)]
+    lines += [f"    {symbol} = sizes[{k}]" for k, symbol in enumerate(kernel.symbols)]
     lines += body_lines(kernel.body, 1, locations)
     return "\n".join(lines) + "\n"
 

@@ -7,7 +7,8 @@ from typing import Any
 from .errors import ParseError
 from .graph import Graph, Location, Node, Value
 from .ops import OPS
-from .types import BY_SHORT, Dim, DType, Symbol, TensorType
+from .sizes import Dim, Symbol
+from .types import BY_SHORT, DType, TensorType
 
 TOKEN = re.compile(
     r"""\s*(?:(?P<place>\#.*)|(?P<value>%\w+)|(?P<device>@\w+(:\d+)?)|(?P<number>-?(\d+(\.\d*)?(e[+-]?\d+)?|inf\b))

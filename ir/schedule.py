@@ -15,6 +15,7 @@ from math import prod
 from .access import Access, Read, step_of
 from .graph import Node, Value
 from .index import Index, Variable, flatten
+from .sizes import at_most, typical
 from .stages import Kind, Stage, StagePlan
 from .types import Axes
 
@@ -60,8 +61,8 @@ class Group:
 
 def is_unrolled(stage: Stage) -> bool:
     """Whether a stage is small enough for straight-line code."""
-    small = all(v.type.size <= UNROLLED_ELEMENTS for v in stage.outputs)
-    return stage.kind in (Kind.MAP, Kind.FOLD) and small and stage.points <= UNROLLED_POINTS
+    small = all(at_most(v.type.size, UNROLLED_ELEMENTS) for v in stage.outputs)
+    return stage.kind in (Kind.MAP, Kind.FOLD) and small and at_most(stage.points, UNROLLED_POINTS)
 
 
 def row_choices(stage: Stage) -> list[Rows]:
@@ -70,12 +71,12 @@ def row_choices(stage: Stage) -> list[Rows]:
     if stage.kind in (Kind.MAP, Kind.FOLD, Kind.LINE):
         for n in range(1, len(stage.kept) + 1):
             rows = Rows(prod(stage.sizes[d] for d in stage.kept[:n]), stage.kept[:n])
-            if rows.count > 1 and _numbers_rows(stage, rows):
+            if typical(rows.count) > 1 and _numbers_rows(stage, rows):
                 found[rows.count, False] = rows
     if stage.kind is Kind.FOLD:
         for n in range(1, len(stage.folded) + 1):
             rows = Rows(prod(stage.sizes[d] for d in stage.folded[:n]), stage.folded[:n], column=True)
-            if rows.count > 1:
+            if typical(rows.count) > 1:
                 found[rows.count, True] = rows
     return list(found.values())
 
@@ -231,7 +232,7 @@ class Scheduler:
 
     def _strides(self, stage: Stage, rows: Rows) -> bool:
         """Whether a fold would jump through memory that another row loop lets it read in order."""
-        if stage.kind is not Kind.FOLD or stage.is_product or rows.column or stage.points < STRIDED_FOLD * rows.count:
+        if stage.kind is not Kind.FOLD or stage.is_product or rows.column or typical(stage.points) < STRIDED_FOLD * typical(rows.count):
             return False
         inner = self.plan.inner_axis(stage)
         return inner in rows.axes and any(inner not in r.axes for r in row_choices(stage))
@@ -254,8 +255,8 @@ those of one form are better as one kernel that is called several times."""
 
 def worth_sharing(plan: StagePlan, group: Group, stage: Stage) -> bool:
     """Whether it pays that `stage` shares the loop of `group`: it reads what the group computes or reads too."""
-    mine = {r.value for r in plan.access(stage).reads if r.value.type.size > 1}
-    theirs = {r.value for s in group.stages for r in plan.access(s).reads if r.value.type.size > 1} | group.values()
+    mine = {r.value for r in plan.access(stage).reads if not at_most(r.value.type.size, 1)}
+    theirs = {r.value for s in group.stages for r in plan.access(s).reads if not at_most(r.value.type.size, 1)} | group.values()
     if mine & theirs:
         return True
     alike = [s for s in group.stages if s.sizes == stage.sizes and s.kept == stage.kept]
@@ -292,7 +293,7 @@ ENOUGH_ROWS = 16
 def best_rows(plan: StagePlan, group: Group) -> tuple[int, list[Rows]]:
     """The number of rows to use, 0 for none: single elements when all positions move evenly with them, else what
     leaves contiguous axes to inner loops, gives enough rows, finishes folds in a row, and then the most rows."""
-    for count in sorted(group.choices, reverse=True):
+    for count in sorted(group.choices, key=typical, reverse=True):
         ways = group.choices[count]
         if all(_flat(plan, s, w, count) for s, w in zip(group.stages, ways, strict=True)):
             return count, ways
@@ -308,7 +309,7 @@ def _merit(plan: StagePlan, group: Group, count: int) -> tuple[int, bool, int, i
     finished = sum(
         s.kind is not Kind.FOLD or s.is_product or not w.column and set(s.kept) <= set(w.axes) for s, w in ways
     )
-    return contiguous, count >= ENOUGH_ROWS, finished, count
+    return contiguous, typical(count) >= ENOUGH_ROWS, finished, typical(count)
 
 
 def _flat(plan: StagePlan, stage: Stage, rows: Rows, count: int) -> bool:

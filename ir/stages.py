@@ -19,6 +19,7 @@ from .graph import Graph, Node, Value
 from .index import Index, IndexLike, Variable, as_index, flatten, variables
 from .op import Trait
 from .points import Walker
+from .sizes import typical
 from .types import Axes
 
 REDUCTIONS = {
@@ -149,9 +150,8 @@ class Stage:
         """The work of one point beyond its operands."""
         match self.kind:
             case Kind.LINE:
-                return (
-                    DEAR * max(1, self.sizes[self.folded[0]].bit_length()) if self.node.op.name == "sort" else 4 * CHEAP
-                )
+                length = typical(self.sizes[self.folded[0]])
+                return DEAR * max(1, length.bit_length()) if self.node.op.name == "sort" else 4 * CHEAP
             case Kind.SCATTER:
                 return 4 * CHEAP
         return CHEAP
@@ -304,7 +304,7 @@ class StagePlan:
         """The axis of a stage's space along which most of what it reads is contiguous; -1 when it has but one point."""
         if stage not in self._inner_axes:
             expressions = self.access(stage).expressions()
-            wide = [d for d, n in enumerate(stage.sizes) if n > 1]
+            wide = [d for d, n in enumerate(stage.sizes) if typical(n) > 1]
             if stage.is_product:  # its result is best computed in vectors, if only an operand can be read so
                 runs = [
                     d for d in stage.kept if d in wide and any(step_of(e, stage.axes[d]) == 1 for e, _ in expressions)
@@ -314,6 +314,10 @@ class StagePlan:
         return self._inner_axes[stage]
 
     def cost(self, stage: Stage) -> int:
+        """The work of a stage, to decide by."""
+        return typical(self.work(stage))
+
+    def work(self, stage: Stage) -> int:
         """The work of a stage."""
         access = self.access(stage)
         return stage.points * (access.cost + stage.own_cost()) + access.once
@@ -384,10 +388,10 @@ class StagePlan:
             return False
         if cost == 0 or walk_cost(node) == 0:
             return True
-        size = node.output.type.size
-        if any(isinstance(r, Stage) and r.is_product and r.points > 2 * size for r in readers):
+        size = typical(node.output.type.size)
+        if any(isinstance(r, Stage) and r.is_product and typical(r.points) > 2 * size for r in readers):
             return False
-        if size > 1 and cost > REPEATED_COST and any(r.points > AMPLIFICATION * size for r in readers):
+        if size > 1 and cost > REPEATED_COST and any(typical(r.points) > AMPLIFICATION * size for r in readers):
             return False
         return len(readers) <= 1 or cost <= REPEATED_COST
 

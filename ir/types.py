@@ -3,11 +3,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import NoReturn
 
 import numpy as np
 
-from .errors import ShapeError
+from .sizes import Dim
 
 
 class DType:
@@ -77,20 +76,10 @@ def dtype_named(name: str) -> DType:
     return _BY_NAME[name]
 
 
-@dataclass(frozen=True, slots=True)
-class Symbol:
-    """A named size of an axis that is known only when the program runs; prints as its name."""
-
-    name: str
-
-    def __repr__(self) -> str:
-        return self.name
-
-
-Dim = int | Symbol
 Shape = tuple[Dim, ...]
 Axes = tuple[int, ...]
-"""Numbers of axes, or one known number for each axis: sizes, starts, strides."""
+"""Numbers of axes, or one number for each axis: sizes, starts, strides. Code that is written for numbers serves
+symbolic sizes too, as far as its questions have one answer for all of them (`ir/sizes.py`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,15 +97,12 @@ class TensorType:
 
     @property
     def sizes(self) -> Axes:
-        """The sizes of the axes as ints; none may be symbolic."""
-        return tuple(dim if isinstance(dim, int) else self._refuse(dim) for dim in self.shape)
-
-    def _refuse(self, dim: Symbol) -> NoReturn:
-        raise ShapeError(f"the size {dim} of {self} is not known before the program runs")
+        """The sizes of the axes, to calculate with: what depends on a symbolic one is `Undecided`."""
+        return self.shape  # type: ignore[return-value]
 
     @property
     def size(self) -> int:
-        """The number of elements; no size may be symbolic."""
+        """The number of elements."""
         return math.prod(self.sizes)
 
     @property

@@ -7,8 +7,9 @@ from .errors import VerifyError, WeftError
 from .graph import Graph, Node, Value
 from .op import Trait
 from .ops import OPS
+from .sizes import Polynomial, Symbol, SymbolicSize
 from .text import print_node, print_results, value_names
-from .types import DType, Symbol, TensorType
+from .types import DType, TensorType
 
 
 def verify(graph: Graph) -> None:
@@ -59,7 +60,7 @@ def _check_attrs(graph: Graph, position: int, node: Node) -> None:
     for name, expected in schema.items():
         kinds = expected if isinstance(expected, tuple) else (expected,)
         value = node.attrs[name]
-        if type(value) not in kinds or not _is_plain(value):
+        if (int if isinstance(value, _SIZES) else type(value)) not in kinds or not _is_plain(value):
             wanted = " or ".join(kind.__name__ for kind in kinds)
             raise _error(graph, position, f"attribute {name} of {node.op.name} must be {wanted}, not {value!r}")
 
@@ -68,7 +69,15 @@ def _is_plain(value: Any) -> bool:
     """Attributes are exactly Python's own immutable types, so that they print, hash and compare."""
     if type(value) is tuple:
         return all(map(_is_plain, value))
-    return type(value) in (bool, int, float, str, DType, Symbol)
+    return type(value) in _PLAIN
+
+
+_SIZES = (SymbolicSize, Symbol, Polynomial)
+_PLAIN = frozenset((bool, int, float, str, DType, *_SIZES))
+
+
+def _is_size(dim: Any) -> bool:
+    return type(dim) in (Symbol, Polynomial) or (type(dim) in (int, SymbolicSize) and dim >= 0)
 
 
 def _check_region(graph: Graph, position: int, region: Graph) -> None:
@@ -91,7 +100,7 @@ def _check_inferred(graph: Graph, position: int, node: Node) -> None:
 
 def _check_type(graph: Graph, position: int | None, value: Value) -> None:
     sound = type(value.type) is TensorType and type(value.type.dtype) is DType and type(value.type.shape) is tuple
-    if not sound or not all(type(d) is Symbol or (type(d) is int and d >= 0) for d in value.type.shape):
+    if not sound or not all(map(_is_size, value.type.shape)):
         message = f"{value.type!r} is not a type"
         raise VerifyError(f"graph {graph.name}: {message}") if position is None else _error(graph, position, message)
 

@@ -12,6 +12,7 @@ from ..ir.compare import same_graph
 from ..ir.graph import Graph, Node
 from ..ir.op import Trait
 from ..ir.ops import OPS
+from ..ir.sizes import memory_of
 from ..ir.text import print_attr
 from .options import Options
 
@@ -21,8 +22,10 @@ def node_key(node: Node) -> Hashable:
     inputs = sorted(map(id, node.inputs)) if node.op.has(Trait.COMMUTATIVE) else map(id, node.inputs)
     if node.op is OPS.constant:
         dtype = node.attrs["dtype"]
-        return node.op, dtype, np.array(node.attrs["value"], dtype.numpy).tobytes()
-    return node.op, tuple(inputs), tuple(print_attr(node.attrs[name]) for name in sorted(node.attrs))
+        value = node.attrs["value"]
+        return node.op, dtype, np.array(value, dtype.numpy).tobytes(), memory_of(value)
+    attrs = [node.attrs[name] for name in sorted(node.attrs)]
+    return node.op, tuple(inputs), tuple(map(print_attr, attrs)), tuple(map(memory_of, attrs))
 
 
 def _same_regions(a: Node, b: Node) -> bool:

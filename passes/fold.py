@@ -13,10 +13,11 @@ from ..ir.graph import Graph, Node, Value
 from ..ir.op import Trait
 from ..ir.ops import OPS
 from ..ir.ops.constants import LITERAL_LIMIT
+from ..ir.sizes import memory_of
 from ..ir.types import BY_NUMPY
 from .options import Options
 from .rewrite import Pattern, Rewriter, RuleTable, number_of, rewrite, rules, same_number, trait
-from .sizes import known_sizes
+from .sizes import fixed_sizes
 
 REDUCED_LIMIT = 1 << 16
 """Constants of one number are reduced up to this many elements."""
@@ -25,11 +26,12 @@ REDUCED_LIMIT = 1 << 16
 def known_array(b: Rewriter, value: Value) -> np.ndarray | None:
     """The elements of `value` when they are known and few."""
     node = b.producer.get(value)
-    if node is None or not known_sizes(value) or value.type.size > LITERAL_LIMIT:
+    if node is None or not fixed_sizes(value) or value.type.size > LITERAL_LIMIT:
         return None
     if value in b.numbers:
         return np.full(value.type.sizes, b.numbers[value], value.dtype.numpy)
-    return node.op.evaluate(**node.attrs) if node.op.has(Trait.CONSTANT) else None
+    known = node.op.has(Trait.CONSTANT) and all(memory_of(attr) is None for attr in node.attrs.values())
+    return node.op.evaluate(**node.attrs) if known else None
 
 
 def emit_array(b: Emitter, array: np.ndarray) -> Value:
@@ -66,6 +68,7 @@ def _small(b: Rewriter, node: Node) -> Value | None:
         any(a is None for a in arrays)
         or len(node.outputs) != 1
         or node.regions
+        or not fixed_sizes(node.output)
         or node.output.type.size > LITERAL_LIMIT
     ):
         return None
@@ -75,7 +78,7 @@ def _small(b: Rewriter, node: Node) -> Value | None:
 
 def _reduction_of_number(b: Rewriter, node: Node) -> Value | None:
     (value,) = node.inputs
-    if value not in b.numbers or not known_sizes(value) or value.type.size > REDUCED_LIMIT:
+    if value not in b.numbers or not fixed_sizes(value) or value.type.size > REDUCED_LIMIT:
         return None
     result = _evaluate(node, [np.broadcast_to(b.numbers[value], value.type.sizes)])
     if result is None or not result.size:

@@ -16,6 +16,7 @@ from ..ir.graph import Graph, Node, Value
 from ..ir.index import IndexLike, affine, flatten, variables
 from ..ir.op import Trait
 from ..ir.ops import OPS
+from ..ir.sizes import typical
 
 LIBRARY_WORK = 1 << 16
 """Multiplications from which a floating-point product is better left to BLAS than to a generated loop."""
@@ -28,7 +29,7 @@ def is_library_product(node: Node) -> bool:
     if node.op is not OPS.dot_general or not node.output.dtype.is_floating_point:
         return False
     contracted = prod(node.inputs[0].type.sizes[k] for k in node.attrs["lhs_contract"])
-    return node.output.type.size * contracted >= LIBRARY_WORK
+    return typical(node.output.type.size * contracted) >= LIBRARY_WORK
 
 
 def arranged(graph: Graph) -> Graph:

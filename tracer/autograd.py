@@ -171,9 +171,10 @@ def _check_trace(records: Sequence[Record]) -> None:
             )
 
 
-def _ends(records: Sequence[Record], cotangents: Iterable[Edge]) -> set[Edge]:
+def _ends(records: Sequence[Record], cotangents: Iterable[Edge]) -> dict[Edge, None]:
+    """The leaves' edges, in an order that is the same in every process: it decides how programs number their inputs."""
     edges = [e for r in records for e in edges_of(r) if e is not None] + list(cotangents)
-    return {e for e in edges if isinstance(e[0], Accumulate)}
+    return {e: None for e in edges if isinstance(e[0], Accumulate)}
 
 
 def _keep_retained(entry: Record, found: dict[Edge, Tensor]) -> None:

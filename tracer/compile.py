@@ -17,6 +17,7 @@ from ..ir.graph import Graph
 from . import seam
 from .capture import Capture
 from .compiled_backward import trace_backward
+from .dynamic import Dynamic, DynamicAxes, Sizes
 from .fast_call import MISS, FastCall, fast_call
 from .location import error
 from .outputs import BaseOf, Harvest, Output, Place
@@ -28,7 +29,7 @@ from .state import STATE
 from .storage import Storage
 from .structure import flatten, unflatten
 from .tape import Edge, accumulator_of
-from .tensor import Tensor
+from .tensor import Size, Tensor
 from .trace import NeedsWholeStorage, Trace
 from .trace_inputs import Lifted, ScalarInput, SlotLog
 
@@ -53,6 +54,9 @@ if hasattr(os, "register_at_fork"):
 MOST_PROGRAMS = 64
 """Specialisations of one function; more are an error that shows what changes from call to call."""
 
+MOST_SIZES = 256
+"""Combinations of symbolic sizes of one function that are kept; they cost memory, but hardly any time to make again."""
+
 
 class CompiledFunction(Generic[P, R]):
     """What `@weft.compile` makes of a function. Calling it behaves as the function does.
@@ -62,8 +66,9 @@ class CompiledFunction(Generic[P, R]):
     kind run that program. What cannot be traced is a `TraceError` that names the line.
     """
 
-    def __init__(self, function: Callable[P, R]) -> None:
+    def __init__(self, function: Callable[P, R], dynamic: Dynamic = None) -> None:
         self._function = function
+        self._axes = DynamicAxes(dynamic)
         self._programs: dict[Any, list[Program]] = {}
         self._reasons: list[str] = []
         self._last: Program | None = None
@@ -121,11 +126,12 @@ class CompiledFunction(Generic[P, R]):
         with _COMPILING:
             program = self._find(key, leaves)  # another thread may have been faster
             if program is None:
-                reason = self._why(key, leaves)
-                program = trace_program(self._function, key, leaves, args, kwargs)
+                sizes, news = self._axes.note(key, leaf_names(self._function, args, kwargs))
+                reason = self._why(key, leaves, news)
+                program = trace_program(self._function, key, leaves, args, kwargs, sizes)
                 self._programs.setdefault(key, []).insert(0, program)
                 self._reasons.append(reason)
-                count = sum(map(len, self._programs.values()))
+                count = self._make_room()
                 if count > MOST_PROGRAMS:
                     self._programs.clear()
                     raise error(
@@ -135,13 +141,22 @@ class CompiledFunction(Generic[P, R]):
                     )
             return program
 
-    def _why(self, key: Any, leaves: Sequence[Any]) -> str:
-        """Why no program serves this call."""
+    def _make_room(self) -> int:
+        """Forgets the oldest programs of symbolic sizes when there are many; the number of other programs."""
+        symbolic = [(key, p) for key, programs in self._programs.items() for p in programs if p.build.traced.notes.get("sizes")]
+        for key, program in symbolic[:-MOST_SIZES]:
+            self._programs[key].remove(program)
+            if not self._programs[key]:
+                del self._programs[key]
+        return sum(map(len, self._programs.values())) - min(len(symbolic), MOST_SIZES)
+
+    def _why(self, key: Any, leaves: Sequence[Any], sizes: str = "") -> str:
+        """Why no program serves this call; `sizes` says what is new about the sizes of arguments."""
         if not self._programs:
             return "first call"
         if key in self._programs:
             return self._programs[key][0].mismatch(leaves) or "another state"
-        return key_difference(key, next(reversed(self._programs)))
+        return sizes or key_difference(key, next(reversed(self._programs)))
 
     # ---- reading what was compiled ---------------------------------------------------------------------------------
 
@@ -182,23 +197,30 @@ class CompiledFunction(Generic[P, R]):
 
 
 @overload
-def compile(function: Callable[P, R]) -> CompiledFunction[P, R]: ...
+def compile(*, dynamic: Dynamic = None) -> Callable[[Callable[P, R]], CompiledFunction[P, R]]: ...
 @overload
-def compile() -> Callable[[Callable[P, R]], CompiledFunction[P, R]]: ...
-def compile(function: Callable[P, R] | None = None) -> Any:
+def compile(function: Callable[P, R], *, dynamic: Dynamic = None) -> CompiledFunction[P, R]: ...
+def compile(function: Callable[P, R] | None = None, *, dynamic: Dynamic = None) -> Any:
     """Compiles a function over tensors: `@weft.compile` or `weft.compile(f)`.
 
     Loops over `weft.range` become native loops; `backward()`, in-place updates and optimiser steps are part of the
     program; Python numbers are run-time inputs, so that a new learning rate does not recompile.
 
+    Args:
+        function: the function, or a module.
+        dynamic: which axes of the arguments change their size from call to call. By default, an axis is taken to when a
+            second size of it is seen. True: all, from the first call on; False: none; or the axes of each such argument
+            by name, as `{"x": 0, "mask": (0, 1)}`. The kernels that read a changing axis serve all its sizes, at a
+            small cost in speed.
+
     Raises:
         TraceError: at the first call, when something in the function cannot be part of one program.
     """
     if function is None:
-        return CompiledFunction
+        return lambda function: compile(function, dynamic=dynamic)
     if not callable(function):
         raise TypeError(f"weft.compile: a function or module is compiled, not {type(function).__name__}")
-    return CompiledFunction(function)
+    return CompiledFunction(function, dynamic)
 
 
 def name_of(function: Any) -> str:
@@ -235,11 +257,16 @@ def key_difference(new: Any, old: Any) -> str:
     return "other arguments"
 
 
-def trace_program(function: Callable[..., Any], key: Any, leaves: Sequence[Any], args: Any, kwargs: Any) -> Program:
+def trace_program(
+    function: Callable[..., Any], key: Any, leaves: Sequence[Any], args: Any, kwargs: Any, sizes: Sizes | None = None
+) -> Program:
     """Traces one call and lowers it."""
     whole: set[Storage] = shared_storages(leaves)
     while True:
         trace = Trace(name_of(function), whole)
+        if sizes is not None:
+            trace.sizes = sizes.values
+            trace.shapes = {id(leaves[k]): (leaves[k], Size(shape)) for k, shape in sizes.shapes.items()}
         try:
             return Tracing(function, trace, key, leaves).program(args, kwargs)
         except NeedsWholeStorage as need:

@@ -19,10 +19,13 @@ import numpy as np
 from ..backends.base import KernelCall
 from ..backends.library import library_calls
 from ..backends.lower import lower
+from ..backends.lower_symbolic import lower_symbolic
 from ..backends.numba_source import machine_source, python_source
 from ..ir.graph import Graph, Node
 from ..ir.interpret import interpret
 from ..ir.loops import Kernel
+from ..ir.resize import opened, resized
+from ..ir.sizes import Symbol, Undecided
 from ..passes.fusion import fuse
 from ..passes.options import Options
 from ..passes.pipeline import optimize
@@ -51,6 +54,10 @@ class Build:
         self.traced = traced
         self.options = options if options is not None else options_from_environment()
         self.seconds: dict[str, float] = {}
+        self.fixed: dict[Node, str] = {}
+        """Nodes whose kernels depend on the symbolic sizes, and why."""
+        self.not_symbolic = ""
+        """Why no kernel can do without the symbolic sizes."""
 
     @contextmanager
     def _timed(self, stage: str):
@@ -65,18 +72,41 @@ class Build:
             return optimize(self.traced, self.options)
 
     @functools.cached_property
+    def sizes(self) -> Mapping[Symbol, int]:
+        """The sizes that change from call to call, in the calls that this program is for."""
+        return self.optimized.notes.get("sizes", {})
+
+    @functools.cached_property
+    def symbolic(self) -> Graph | None:
+        """The fused graph with symbols for such sizes; None when there are none, or when its meaning depends on them.
+        """
+        optimized = self.optimized
+        if not self.sizes:
+            return None
+        try:
+            return fuse(opened(optimized, self.sizes))
+        except Undecided as reason:
+            self.not_symbolic = str(reason)
+            return None
+
+    @functools.cached_property
     def fused(self) -> Graph:
         """After fusion: fusion nodes, library calls, control flow."""
         optimized = self.optimized
         with self._timed("fuse"):
-            return fuse(optimized)
+            symbolic = self.symbolic
+            return fuse(optimized) if symbolic is None else resized(symbolic, self.sizes)[0]
 
     @functools.cached_property
     def calls(self) -> Mapping[Node, tuple[KernelCall, ...]]:
         """The kernel calls of each node."""
         fused = self.fused
         with self._timed("lower"):
-            kernels = lower(fused)
+            symbolic = self.symbolic
+            if symbolic is None:
+                kernels = lower(fused)
+            else:
+                kernels = lower_symbolic(symbolic, fused, self.sizes, self.fixed)
             return {**kernels, **library_calls(fused, kernels)}
 
     @functools.cached_property

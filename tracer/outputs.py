@@ -14,6 +14,7 @@ import numpy as np
 
 from ..ir.errors import TraceError
 from ..ir.graph import Value
+from ..ir.sizes import SymbolicSize
 from ..ir.types import TensorType
 from .autograd import detach
 from .capture_values import attributes
@@ -169,7 +170,7 @@ class Harvest:
         number = next((k for k, given in enumerate(self.leaves) if given is leaf), None)
         if number is not None and not isinstance(leaf, (bool, str, bytes, type(None))):
             return ArgumentOutput(number)
-        return ConstantOutput(leaf)
+        return ConstantOutput(int(leaf) if isinstance(leaf, SymbolicSize) else leaf)
 
     def _traced(self, leaf: Tensor) -> FreshOutput | ViewOutput:
         state, path = self.trace.locate(leaf)

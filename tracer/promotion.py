@@ -12,6 +12,7 @@ import numpy as np
 
 from ..ir.errors import DTypeError, ShapeError
 from ..ir.op import Op
+from ..ir.sizes import SymbolicSize
 from ..ir.types import DType, Shape, bool_, float64, int8, int16, int32, int64, uint8
 from .dispatch import EMIT, apply
 from .dtypes import dtype_of_numpy, get_default_dtype, wrap_integer
@@ -130,7 +131,9 @@ def floating_type(*operands: Operand) -> DType:
 
 
 def number(value: float | int | bool, dtype: DType) -> float | int | bool:
-    """A Python number as a value of `dtype`: integers wrap around as in C."""
+    """A Python number as a value of `dtype`: integers wrap around as in C. Symbolic sizes stay what they are."""
+    if isinstance(value, SymbolicSize) and (dtype.kind == "float" or dtype is int64):
+        return value
     if dtype.kind == "float":
         return float(value)
     if dtype is bool_:

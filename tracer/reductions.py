@@ -12,6 +12,7 @@ import numpy as np
 from ..ir.errors import DTypeError, IndexRangeError, ShapeError
 from ..ir.op import Op
 from ..ir.ops import OPS
+from ..ir.sizes import SymbolicSize
 from ..ir.types import DType, bool_, int64, uint8
 from .arithmetic import add, div, mul, sub
 from .axes import axes, axis, count, sizes
@@ -131,7 +132,7 @@ def mean(input: Tensor, dim: Dims = None, keepdim: bool = False, *, dtype: DType
 
 def _over(total: Tensor, n: int | float) -> Tensor:
     """total / n, where n may be 0."""
-    return div(total, float(n))
+    return div(total, n if isinstance(n, SymbolicSize) else float(n))
 
 
 @method()

@@ -96,7 +96,8 @@ class Tensor(Methods):
     def shape(self) -> Size:
         """The sizes of the axes."""
         if self._array is not None:
-            return Size(self._array.shape)
+            trace = STATE.trace
+            return Size(self._array.shape) if trace is None else trace.shape_of(self)
         assert self._type is not None
         return Size(self._type.shape)
 

@@ -18,6 +18,7 @@ from ..ir.errors import TraceError, WeftError
 from ..ir.graph import Graph, Node, Value
 from ..ir.op import Op
 from ..ir.ops import OPS
+from ..ir.sizes import Symbol
 from ..ir.types import DType, TensorType, float64, int64
 from .capture_values import freeze
 from .layout import contiguous_strides, step_geometry
@@ -28,7 +29,7 @@ from .slots import KEYS, MISSING
 from .state import STATE
 from .storage import Storage
 from .tape import Edge, Record, edge_against, gradient_edge, own_attrs, step_type, update_step
-from .tensor import Step, Tensor
+from .tensor import Size, Step, Tensor
 from .trace_inputs import (
     Derived,
     Lifted,
@@ -116,6 +117,10 @@ class Trace:
         """Values that were read through tensors that require grad -> where their cotangents go."""
         self.untracked: set[Value] = set()
         """Values made under no_grad."""
+        self.sizes: Mapping[Symbol, int] = {}
+        """The sizes that change from call to call."""
+        self.shapes: dict[int, tuple[Tensor, Size]] = {}
+        """id of a tensor with memory -> (it, kept alive; its shape with symbolic sizes)."""
         self.stopped_reads: set[tuple[Node, int]] = set()
         """Inputs of nodes that were read through a detached tensor, though a gradient flows to their value."""
 
@@ -228,7 +233,10 @@ class Trace:
 
     def _new_param(self, tensor: Tensor, storage: Storage) -> StorageState:
         whole = storage in self.whole
-        value = self.builder.param(run_type(tensor, whole), tensor.__dict__.get("_hint", ""))
+        type_ = run_type(tensor, whole)
+        if not whole and id(tensor) in self.shapes:
+            type_ = tensor.type_
+        value = self.builder.param(type_, tensor.__dict__.get("_hint", ""))
         lifted = Lifted(tensor, whole, value, len(self.inputs_order), fingerprint(tensor, whole))
         self.lifted.append(lifted)
         self.inputs_order.append(lifted)
@@ -346,16 +354,26 @@ class Trace:
         result._path = (*path, (OPS.dynamic_slice, attrs))
         return result
 
+    def shape_of(self, tensor: Tensor) -> Size:
+        """The shape of a tensor with memory; symbolic sizes remember what they are."""
+        known = self.shapes.get(id(tensor))
+        return Size(tensor._memory().shape) if known is None or known[0] is not tensor else known[1]
+
     def adopt_view(self, op: Op, x: Tensor, attrs: Mapping[str, Any], result: Tensor) -> None:
         """Notes how an eager view of an outside tensor, made during the trace, is derived."""
         _, path = self.locate(x)
         self.paths[id(result)] = (result, (*path, (op, attrs)))
+        if id(x) in self.shapes:
+            (type_,) = op.output_types([x.type_], attrs)
+            self.shapes[id(result)] = (result, Size(type_.shape))
         self.derived[id(result)] = Derived(result, x, (op, attrs), STATE.grad_enabled)
 
     def adopt_alias(self, x: Tensor, result: Tensor) -> None:
         """Notes that `result`, made during the trace, is the outside tensor `x` detached."""
         _, path = self.locate(x)
         self.paths[id(result)] = (result, path)
+        if id(x) in self.shapes:
+            self.shapes[id(result)] = (result, self.shapes[id(x)][1])
         self.derived[id(result)] = Derived(result, x, None, STATE.grad_enabled)
 
     def write(self, target: Tensor, new: Tensor) -> None:
@@ -510,7 +528,8 @@ class Trace:
     def graph(self, results: Sequence[Value], notes: Mapping[str, Any] | None = None) -> Graph:
         """The graph of all that was traced, loops closed."""
         nodes = close_nodes(self.builder.nodes, {})
-        return Graph(self.name, tuple(self.builder.params), tuple(nodes), tuple(results), dict(notes or {}))
+        sizes = {"sizes": dict(self.sizes)} if self.sizes else {}
+        return Graph(self.name, tuple(self.builder.params), tuple(nodes), tuple(results), {**(notes or {}), **sizes})
 
     def roll_back(self) -> None:
         """Puts everything outside back as it was before the trace: written slots, gradient edges, versions."""

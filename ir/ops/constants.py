@@ -28,7 +28,7 @@ def _constant(value: float | int | bool, dtype: DType) -> np.ndarray:
 def _infer_literal(types: Sequence[TensorType], attrs: Mapping[str, Any]) -> TensorType:
     values, shape, dtype = attrs["values"], attrs["shape"], attrs["dtype"]
     check_shape("literal", shape)
-    if element_count(shape) != (len(values), ()):
+    if element_count(shape) != len(values):
         raise ShapeError(f"literal: {len(values)} values do not fill the shape {shape}")
     if len(values) > LITERAL_LIMIT:
         raise ShapeError(

@@ -9,7 +9,8 @@ import numpy as np
 
 from ..errors import DeviceError, DTypeError, IndexRangeError, ShapeError
 from ..op import Infer
-from ..types import Dim, DType, Shape, Symbol, TensorType, bool_, int64
+from ..sizes import Dim, Polynomial, Undecided
+from ..types import DType, Shape, TensorType, bool_, int64
 
 BOOLS = frozenset({"bool"})
 FLOATS = frozenset({"float"})
@@ -90,7 +91,9 @@ def check_positions(name: str, starts: Sequence[TensorType], rank: int) -> None:
 
 
 def check_value(name: str, value: Any, dtype: DType) -> None:
-    """The Python number `value` can be stored in `dtype` (a float type takes any number)."""
+    """The Python number `value` can be stored in `dtype` (a float type takes any number, and any type a size)."""
+    if isinstance(value, Polynomial):
+        return
     if dtype.kind == "float":
         fits = isinstance(value, (int, float))
     elif dtype is bool_:
@@ -103,9 +106,9 @@ def check_value(name: str, value: Any, dtype: DType) -> None:
 
 
 def check_shape(name: str, shape: Sequence[Any]) -> None:
-    """Every size is a symbol or an int that is not negative."""
+    """Every size is symbolic or an int that is not negative."""
     for dim in shape:
-        if not isinstance(dim, Symbol) and (not isinstance(dim, int) or dim < 0):
+        if not isinstance(dim, Polynomial) and (not isinstance(dim, int) or dim < 0):
             raise ShapeError(f"{name}: {tuple(shape)} is not a shape: {dim!r} is not a size")
 
 
@@ -114,15 +117,13 @@ def without(shape: Shape, dims: Sequence[int]) -> Shape:
     return tuple(d for i, d in enumerate(shape) if i not in dims)
 
 
-def element_count(shape: Shape) -> tuple[int, tuple[str, ...]]:
-    """The number of elements as (known factor, names of the symbolic factors); comparable."""
-    return math.prod(d for d in shape if isinstance(d, int)), tuple(
-        sorted(str(d) for d in shape if isinstance(d, Symbol))
-    )
+def element_count(shape: Shape) -> Dim:
+    """The number of elements."""
+    return math.prod(shape)  # type: ignore[arg-type]
 
 
 def known(name: str, dim: Dim) -> int:
     """A size that the op computes with, which therefore must be an int."""
     if not isinstance(dim, int):
-        raise ShapeError(f"{name}: the size {dim} is not known before the program runs")
+        raise Undecided(f"{name}: the size {dim} is not known before the program runs")
     return dim

@@ -9,7 +9,7 @@ import numpy as np
 from ..errors import ShapeError
 from ..op import Trait
 from ..types import Axes, Dim, TensorType
-from .infer import check_axis, check_rank, check_same, check_value, known
+from .infer import check_axis, check_rank, check_same, check_value
 from .registry import OPS
 
 
@@ -21,7 +21,7 @@ def _infer_pad(types: Sequence[TensorType], attrs: Mapping[str, Any]) -> TensorT
     if any(n < 0 for n in (*low, *high)):
         raise ShapeError(f"pad: low {low} and high {high} must not be negative")
     sizes = zip(x.shape, low, high, strict=True)
-    return x.with_shape(tuple(known("pad", n) + a + b if a or b else n for n, a, b in sizes))
+    return x.with_shape(tuple(n + a + b if a or b else n for n, a, b in sizes))
 
 
 def _pad(x: np.ndarray, low: Axes, high: Axes, value: float | int | bool) -> np.ndarray:
@@ -47,7 +47,7 @@ def _infer_concatenate(types: Sequence[TensorType], attrs: Mapping[str, Any]) ->
         check_same(f"concatenate along axis {dim}", first, _resized(other, dim, first.shape[dim]))
     if len(types) == 1:
         return first
-    return _resized(first, dim, sum(known("concatenate", t.shape[dim]) for t in types))
+    return _resized(first, dim, sum(t.shape[dim] for t in types))
 
 
 def _resized(type: TensorType, dim: int, size: Dim) -> TensorType:

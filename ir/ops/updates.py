@@ -8,7 +8,7 @@ import numpy as np
 
 from ..errors import DTypeError, IndexRangeError, ShapeError
 from ..op import Trait
-from ..types import Axes, Symbol, TensorType
+from ..types import Axes, TensorType
 from .infer import check_positions, check_rank
 from .registry import OPS
 from .views import check_window, overlaps, strided_window
@@ -38,7 +38,7 @@ def _infer_slice_update(types: Types, attrs: Attrs) -> TensorType:
     for size, n, start, step in zip(x.shape, u.sizes, starts, steps, strict=True):
         if (n, start, step) == (size, 0, 1):
             continue
-        if start < 0 or step < 1 or isinstance(size, Symbol) or (n and start + (n - 1) * step >= size):
+        if start < 0 or step < 1 or (n and start + (n - 1) * step >= size):
             raise IndexRangeError(
                 f"slice_update: {n} elements from {start} by {step} do not fit an axis of size {size}"
             )
@@ -96,7 +96,7 @@ def _as_strided_update_value(b: Any, node: Any, g: Any) -> Any:
 def _check_box(name: str, x: TensorType, sizes: Axes) -> None:
     check_rank(name, "sizes", sizes, x.rank)
     for size, n in zip(x.shape, sizes, strict=True):
-        if n != size and (not isinstance(size, int) or not 0 <= n <= size):
+        if n != size and not 0 <= n <= size:
             raise ShapeError(f"{name}: a box of {sizes} does not fit into the shape {x.shape}")
 
 

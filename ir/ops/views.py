@@ -13,7 +13,7 @@ import numpy as np
 
 from ..errors import IndexRangeError, ShapeError
 from ..op import ZERO_GRAD, Trait
-from ..types import Axes, Symbol, TensorType, int64
+from ..types import Axes, TensorType, int64
 from .infer import check_axes, check_rank, check_shape, element_count
 from .registry import OPS
 
@@ -149,10 +149,6 @@ def _infer_slice(types: Types, attrs: Attrs) -> TensorType:
     for size, start, stop, step in zip(x.shape, starts, stops, steps, strict=True):
         if (start, stop, step) == (0, size, 1):
             shape.append(size)
-        elif isinstance(size, Symbol):
-            raise ShapeError(
-                f"slice: the axis of symbolic size {size} can only be taken whole, not {start}:{stop}:{step}"
-            )
         elif not (0 <= start <= stop <= size and step >= 1):
             raise IndexRangeError(f"slice: {start}:{stop}:{step} is not within an axis of size {size}")
         else:
