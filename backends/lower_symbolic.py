@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from ..ir.graph import Graph, Node, Value
 from ..ir.resize import resized, resized_type, symbols_in
-from ..ir.sizes import Symbol, Undecided
+from ..ir.sizes import Symbol, Undecided, value_of
 from ..ir.types import TensorType
 from .base import KernelCall
 from .lower import lower_node, needs_code
@@ -64,5 +64,7 @@ def _concrete(call: KernelCall, outside: dict[Value, Value], values: Mapping[Sym
             outside[value] = Value(resized_type(value.type, values), value.hint)
         return outside[value] if isinstance(value, Value) else value
 
+    sites = tuple(replace(site, size=value_of(site.size, values)) for site in call.kernel.sites)
     extent = outside[call.extent] if isinstance(call.extent, Value) else call.extent
-    return replace(call, arguments=tuple(map(argument, call.arguments)), extent=extent)
+    kernel = replace(call.kernel, sites=sites) if sites else call.kernel
+    return replace(call, kernel=kernel, arguments=tuple(map(argument, call.arguments)), extent=extent)

@@ -19,23 +19,35 @@ Change = Callable[[Dim], Dim]
 def opened(graph: Graph, values: Mapping[Symbol, int]) -> Graph:
     """The graph with polynomials where its sizes remember that they are symbolic (`SymbolicSize`).
 
-    What a size remembers counts only if it is true of the symbols' `values`: it may be left from another call.
+    What a size remembers counts only if it is true of the symbols' `values`: it may be left from another call. If the
+    graph makes sense only when symbols of equal value are one, they are.
 
     Raises:
         Undecided: what the graph means depends on the sizes, or a size has forgotten where it came from.
     """
 
+    try:
+        return _opened(graph, values, {})
+    except WeftError as error:
+        first = {value: symbol for symbol, value in reversed(values.items())}
+        equal = {symbol: first[value] for symbol, value in values.items() if first[value] != symbol}
+        if equal:
+            try:
+                return _opened(graph, values, equal)
+            except WeftError:
+                pass  # the first reason says more
+        if isinstance(error, Undecided):
+            raise
+        raise Undecided(f"sizes that belong together do not agree: {error}") from error
+
+
+def _opened(graph: Graph, values: Mapping[Symbol, int], equal: Mapping[Symbol, Symbol]) -> Graph:
     def open_size(size: Dim) -> Dim:
         expression = expression_of(size) if isinstance(size, int) else size
         known = all(s in values for s in symbols_of(expression))
-        return expression if known and value_of(expression, values) == size else size
+        return replaced(expression, equal) if known and value_of(expression, values) == size else size
 
-    try:
-        return _Opening(open_size).graph(graph, [_changed_type(p.type, open_size) for p in graph.params])
-    except Undecided:
-        raise
-    except WeftError as error:
-        raise Undecided(f"sizes that belong together do not agree: {error}") from error
+    return _Opening(open_size).graph(graph, [_changed_type(p.type, open_size) for p in graph.params])
 
 
 def resized(graph: Graph, sizes: Mapping[Any, Dim]) -> tuple[Graph, dict[Value, Value]]:

@@ -17,7 +17,7 @@ from ..ir.graph import Graph
 from . import seam
 from .capture import Capture
 from .compiled_backward import trace_backward
-from .dynamic import Dynamic, DynamicAxes, Sizes
+from .dynamic import FROM_NOW_ON, Dynamic, DynamicAxes, Sizes
 from .fast_call import MISS, FastCall, fast_call
 from .location import error
 from .outputs import BaseOf, Harvest, Output, Place
@@ -71,6 +71,8 @@ class CompiledFunction(Generic[P, R]):
         self._axes = DynamicAxes(dynamic)
         self._programs: dict[Any, list[Program]] = {}
         self._reasons: list[str] = []
+        self._resized = 0
+        """Traces for other values of sizes that were symbolic already: too many to list."""
         self._last: Program | None = None
         self._fast: FastCall | None = None
         self._repeated: RepeatedCall | None = None
@@ -130,7 +132,10 @@ class CompiledFunction(Generic[P, R]):
                 reason = self._why(key, leaves, news)
                 program = trace_program(self._function, key, leaves, args, kwargs, sizes)
                 self._programs.setdefault(key, []).insert(0, program)
-                self._reasons.append(reason)
+                if news and FROM_NOW_ON not in news:
+                    self._resized += 1
+                else:
+                    self._reasons.append(reason)
                 count = self._make_room()
                 if count > MOST_PROGRAMS:
                     self._programs.clear()
@@ -143,7 +148,8 @@ class CompiledFunction(Generic[P, R]):
 
     def _make_room(self) -> int:
         """Forgets the oldest programs of symbolic sizes when there are many; the number of other programs."""
-        symbolic = [(key, p) for key, programs in self._programs.items() for p in programs if p.build.traced.notes.get("sizes")]
+        every = [(key, program) for key, programs in self._programs.items() for program in programs]
+        symbolic = [(key, program) for key, program in every if program.build.traced.notes.get("sizes")]
         for key, program in symbolic[:-MOST_SIZES]:
             self._programs[key].remove(program)
             if not self._programs[key]:
@@ -182,6 +188,8 @@ class CompiledFunction(Generic[P, R]):
         """
         lines = [f"{self._name}: {sum(map(len, self._programs.values()))} program(s)"]
         lines += [f"  trace {k}: {reason}" for k, reason in enumerate(self._reasons, 1)]
+        if self._resized:
+            lines.append(f"  and {self._resized} trace(s) for other sizes of symbolic axes")
         return "\n".join([*lines, self._program().build.explain()])
 
     def memory(self) -> MemoryUse:
@@ -193,7 +201,7 @@ class CompiledFunction(Generic[P, R]):
     @property
     def traces(self) -> int:
         """How many times the function was traced so far."""
-        return len(self._reasons)
+        return len(self._reasons) + self._resized
 
 
 @overload
@@ -264,8 +272,8 @@ def trace_program(
     whole: set[Storage] = shared_storages(leaves)
     while True:
         trace = Trace(name_of(function), whole)
-        if sizes is not None:
-            trace.sizes = sizes.values
+        if sizes is not None and sizes.values:
+            trace.sizes = {"sizes": sizes.values, "axes": sizes.axes}
             trace.shapes = {id(leaves[k]): (leaves[k], Size(shape)) for k, shape in sizes.shapes.items()}
         try:
             return Tracing(function, trace, key, leaves).program(args, kwargs)

@@ -28,16 +28,22 @@ BAND = 16
 """One way of writing kernels serves sizes up to so many times larger or smaller than that by which it was decided."""
 
 
+FROM_NOW_ON = " from now on"
+"""Ends the news of an axis that became symbolic."""
+
+
 @dataclass
 class Sizes:
     """The symbolic sizes of one call.
 
     Attributes:
         values: symbol -> size.
+        axes: symbol -> the axes that have this size, in words.
         shapes: argument leaf -> its shape, with sizes that remember their symbols.
     """
 
     values: dict[Symbol, int] = field(default_factory=dict)
+    axes: dict[Symbol, list[str]] = field(default_factory=dict)
     shapes: dict[int, tuple[int, ...]] = field(default_factory=dict)
 
 
@@ -64,7 +70,7 @@ class DynamicAxes:
         self.families: dict[Any, Family] = {}
 
     def note(self, key: Any, names: Sequence[str]) -> tuple[Sizes, str]:
-        """The symbolic sizes of a call that is about to be traced, and what is new about its sizes, in words."""
+        """The symbolic sizes of a call that is about to be traced, and what is new about them, in words."""
         if self.wanted is False:
             return Sizes(), ""
         shapes = {k: part[1] for k, part in enumerate(key[1][1:-1]) if is_dense_tensor(part)}
@@ -78,17 +84,18 @@ class DynamicAxes:
         return _symbols(family, shapes, names), news
 
     def _changes(self, family: Family, now: Mapping[Axis, int], names: Sequence[str]) -> str:
-        """Makes axes symbolic whose size is a second one; what changed, in words."""
+        """Makes axes symbolic whose size is a second one; what changed of symbolic axes, in words."""
         news: list[str] = []
         for axis, n in now.items():
             before = family.history.get(axis, [])
             if not before or n == before[-1]:
                 continue
-            text = f"argument {_name(axis[0], names)}: axis {axis[1]} was {before[-1]} and is {n}"
-            if n > 1 and axis not in family.symbolic and any(m > 1 for m in before):
+            text = f"argument {_name(axis[0], names)}: axis {axis[1]} was {before[-1]} and is {n}: symbolic"
+            if axis not in family.symbolic and self.wanted is None and n > 1 and any(m > 1 for m in before):
                 family.symbolic.add(axis)
-                text += ": symbolic from now on"
-            news.append(text)
+                text += FROM_NOW_ON
+            if axis in family.symbolic and n > 1:
+                news.append(text)
         return "; ".join(news)
 
     def _is_wanted(self, axis: Axis, names: Sequence[str]) -> bool:
@@ -101,7 +108,8 @@ class DynamicAxes:
 
 def _symbols(family: Family, shapes: Mapping[int, tuple[int, ...]], names: Sequence[str]) -> Sizes:
     """A symbol for each symbolic axis; axes that have had equal sizes in every call share one."""
-    result, symbols = Sizes(), {}
+    result = Sizes()
+    symbols: dict[Axis, Symbol] = {}
     for leaf, shape in shapes.items():
         made: list[int] = []
         for axis, n in enumerate(shape):
@@ -109,15 +117,22 @@ def _symbols(family: Family, shapes: Mapping[int, tuple[int, ...]], names: Seque
             if place not in family.symbolic or n <= 1:
                 made.append(n)
                 continue
-            past = tuple(family.history[place])
-            if past not in symbols:
+            symbol = next((s for other, s in symbols.items() if _always_equal(family, place, other)), None)
+            if symbol is None:
                 name = f"{_name(leaf, names)}_{axis}"
-                symbols[past] = Symbol(name, _hint(family.hints.setdefault(name, []), n), 2)
-            result.values[symbols[past]] = n
-            made.append(SymbolicSize(n, symbols[past]))
+                symbol = symbols[place] = Symbol(name, _hint(family.hints.setdefault(name, []), n), 2)
+            result.values[symbol] = n
+            result.axes.setdefault(symbol, []).append(f"axis {axis} of {_name(leaf, names)}")
+            made.append(SymbolicSize(n, symbol))
         if any(isinstance(n, SymbolicSize) for n in made):
             result.shapes[leaf] = tuple(made)
     return result
+
+
+def _always_equal(family: Family, a: Axis, b: Axis) -> bool:
+    """Whether two axes had equal sizes in all calls, but for sizes 0 and 1."""
+    pairs = zip(family.history[a], family.history[b], strict=True)
+    return all(m == n or m <= 1 or n <= 1 for m, n in pairs)
 
 
 def _hint(hints: list[int], size: int) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from ..ir.graph import Graph, Node
@@ -16,10 +17,12 @@ if TYPE_CHECKING:
 def explain(build: Build) -> str:
     """Kernels and what they fused, library calls, copies, memory, seconds per stage."""
     plan = build.executable.plan
-    lines = [f"{len(build.kernels())} kernel(s):"]
+    lines = list(_sizes(build))
+    lines.append(f"{len(build.kernels())} kernel(s):")
     for node, calls in build.calls.items():
+        fixed = f"; for these sizes alone: {build.fixed[node]}" if node in build.fixed else ""
         for call in calls:
-            lines.append(f"  {call.kernel.name}: {_ops(node)}{_place(node)}")
+            lines.append(f"  {call.kernel.name}: {_ops(node)}{_place(node)}{fixed}")
     library = [n for n in _all_nodes(build.fused) if n.op.has(Trait.LIBRARY)]
     if library:
         lines.append("library calls:")
@@ -30,6 +33,15 @@ def explain(build: Build) -> str:
     lines.append(f"arena: {plan.arena_bytes} bytes")
     lines.append("seconds: " + ", ".join(f"{stage} {seconds:.3f}" for stage, seconds in build.seconds.items()))
     return "\n".join(lines)
+
+
+def _sizes(build: Build) -> Iterator[str]:
+    """The sizes that change from call to call."""
+    axes = build.optimized.notes.get("axes", {})
+    for symbol, size in build.sizes.items():
+        yield f"symbolic size {symbol}, here {size}: {', '.join(axes[symbol])}"
+    if build.not_symbolic:
+        yield f"all kernels are for these sizes alone: {build.not_symbolic}"
 
 
 def _copy(step: Any, loops: int) -> str:

@@ -18,7 +18,6 @@ from ..ir.errors import TraceError, WeftError
 from ..ir.graph import Graph, Node, Value
 from ..ir.op import Op
 from ..ir.ops import OPS
-from ..ir.sizes import Symbol
 from ..ir.types import DType, TensorType, float64, int64
 from .capture_values import freeze
 from .layout import contiguous_strides, step_geometry
@@ -117,8 +116,8 @@ class Trace:
         """Values that were read through tensors that require grad -> where their cotangents go."""
         self.untracked: set[Value] = set()
         """Values made under no_grad."""
-        self.sizes: Mapping[Symbol, int] = {}
-        """The sizes that change from call to call."""
+        self.sizes: Mapping[str, Any] = {}
+        """The graph's notes of sizes that change from call to call."""
         self.shapes: dict[int, tuple[Tensor, Size]] = {}
         """id of a tensor with memory -> (it, kept alive; its shape with symbolic sizes)."""
         self.stopped_reads: set[tuple[Node, int]] = set()
@@ -528,8 +527,8 @@ class Trace:
     def graph(self, results: Sequence[Value], notes: Mapping[str, Any] | None = None) -> Graph:
         """The graph of all that was traced, loops closed."""
         nodes = close_nodes(self.builder.nodes, {})
-        sizes = {"sizes": dict(self.sizes)} if self.sizes else {}
-        return Graph(self.name, tuple(self.builder.params), tuple(nodes), tuple(results), {**(notes or {}), **sizes})
+        notes = {**(notes or {}), **self.sizes}
+        return Graph(self.name, tuple(self.builder.params), tuple(nodes), tuple(results), notes)
 
     def roll_back(self) -> None:
         """Puts everything outside back as it was before the trace: written slots, gradient edges, versions."""
