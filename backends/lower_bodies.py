@@ -361,7 +361,8 @@ class BodyWriter:
     def in_place(self, kernel: Kernel) -> tuple[tuple[int, int], ...]:
         """(output, input) arguments that may share memory."""
         taken = {source for _, source in self.shared}
-        return tuple(pair for pair in in_place_pairs(kernel, self.chunk < self.extent) if pair[1] not in taken)
+        chunks = self.chunk < self.builder.value(self.extent)
+        return tuple(pair for pair in in_place_pairs(kernel, chunks) if pair[1] not in taken)
 
     def _joining(self) -> tuple[KernelCall, ...]:
         """The calls that join the partial results of the blocks."""
