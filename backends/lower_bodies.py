@@ -169,9 +169,10 @@ class BodyWriter:
         step = TILE_ROWS if loops.is_tiled else 1
         self.extent, self.chunk = count, self._chunk(count, COLUMN_ROWS if columns else 1, step)
         split: Dim = self.chunk
-        blocks: Dim = -(-self.builder.value(count) // self.chunk)
+        chunks = -(-self.builder.value(count) // self.chunk)
+        blocks: Dim = chunks
         if not is_known(self.work, count):
-            split, blocks = self.builder.symbol("chunk", self.chunk), self.builder.symbol("blocks", blocks)
+            split, blocks = self.builder.symbol("chunk", self.chunk), self.builder.symbol("blocks", chunks)
         if blocks != 1:
             for stage in columns:
                 self.partial[stage.value] = Value(

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from ..ir.index import Index, Variable
 from ..ir.loops import Apply, For, Kernel, Let, Load, Local, Role, Scalar, Set, Statement, Store
-from ..ir.sizes import exact_quotient
+from ..ir.sizes import Dim, exact_quotient
 
 
 @dataclass(frozen=True)
@@ -88,14 +88,14 @@ def in_place_pairs(kernel: Kernel, chunks: bool) -> tuple[tuple[int, int], ...]:
     return tuple(pairs)
 
 
-def _may_share(scan: Scan, source: str, out: str, size: int, chunks: bool) -> bool:
+def _may_share(scan: Scan, source: str, out: str, size: Dim, chunks: bool) -> bool:
     stores, loads = scan.stores.get(out, []), scan.loads.get(source, [])
     if not stores or not loads or out in scan.loads or any(source not in s.needs for s in stores):
         return False
     return all(_read_before(load, store, size, chunks) for load in loads for store in stores)
 
 
-def _read_before(load: Touch, store: Touch, size: int, chunks: bool) -> bool:
+def _read_before(load: Touch, store: Touch, size: Dim, chunks: bool) -> bool:
     """Whether every element is loaded here before it is overwritten there."""
     if [v.name for v in load.loops] == [v.name for v in store.loops]:
         return str(load.index) == str(store.index) and (load.body != store.body or load.order <= store.order)

@@ -1,4 +1,4 @@
-"""Kernels that serve every size: which symbols their code mentions, and nodes lowered with symbols in place of sizes."""
+"""Which symbols the code of a kernel mentions."""
 
 from __future__ import annotations
 

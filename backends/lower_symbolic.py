@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from ..ir.graph import Graph, Node, Value
+from ..ir.loops import Kernel
 from ..ir.resize import resized, resized_type, symbols_in
 from ..ir.sizes import Symbol, Undecided, value_of
 from ..ir.types import TensorType
@@ -64,7 +65,9 @@ def _concrete(call: KernelCall, outside: dict[Value, Value], values: Mapping[Sym
             outside[value] = Value(resized_type(value.type, values), value.hint)
         return outside[value] if isinstance(value, Value) else value
 
-    sites = tuple(replace(site, size=value_of(site.size, values)) for site in call.kernel.sites)
+    kernel = call.kernel
+    if isinstance(kernel, Kernel) and kernel.sites:
+        sites = tuple(replace(site, size=value_of(site.size, values)) for site in kernel.sites)
+        kernel = replace(kernel, sites=sites)
     extent = outside[call.extent] if isinstance(call.extent, Value) else call.extent
-    kernel = replace(call.kernel, sites=sites) if sites else call.kernel
     return replace(call, kernel=kernel, arguments=tuple(map(argument, call.arguments)), extent=extent)

@@ -82,7 +82,7 @@ IndexLike = Index | Dim
 class Constant(Index):
     """An integer."""
 
-    value: Dim
+    value: Any
 
     @property
     def low(self) -> Dim:  # type: ignore[override]
@@ -185,7 +185,9 @@ ZERO = Constant(0)
 
 def as_index(value: IndexLike) -> Index:
     """`value` as an expression."""
-    return value if isinstance(value, Index) else Constant(value if isinstance(value, Polynomial) else int(value))
+    if isinstance(value, Polynomial):
+        return Constant(value)
+    return value if isinstance(value, Index) else Constant(int(value))
 
 
 # Sums -----------------------------------------------------------------------------------------------------------------
@@ -391,7 +393,7 @@ def variables_of(expression: IndexLike) -> tuple[Variable, ...]:
     return ()
 
 
-def affine(expression: IndexLike, dims: Sequence[Variable]) -> tuple[Dim, tuple[Dim, ...]] | None:
+def affine(expression: IndexLike, dims: Sequence[Variable]) -> tuple[Any, tuple[Any, ...]] | None:
     """(offset, one coefficient per dim) when `expression` is offset + sum of coefficient * dim, else None."""
     offset, terms = _parts(as_index(expression))
     coefficients = dict(terms)
@@ -404,19 +406,19 @@ def variables(shape: Sequence[Dim], prefix: str = "i") -> tuple[Variable, ...]:
     return tuple(Variable(f"{prefix}{k}", size) for k, size in enumerate(shape))
 
 
-def row_major_strides(shape: Sequence[Dim]) -> tuple[Dim, ...]:
+def row_major_strides(shape: Sequence[Any]) -> tuple[Any, ...]:
     """Elements to step per axis in a contiguous buffer; an empty axis counts as one of size 1."""
     sizes = [max(size, 1) if isinstance(size, int) else size for size in shape]
     return tuple(prod(sizes[k + 1 :]) for k in range(len(sizes)))
 
 
-def flatten(indices: Sequence[IndexLike], shape: Sequence[Dim]) -> Index:
+def flatten(indices: Sequence[IndexLike], shape: Sequence[Any]) -> Index:
     """The row-major position of `indices` in an array of `shape`."""
     strides = row_major_strides(shape)
     return _combine((as_index(i), stride) for i, stride in zip(indices, strides, strict=True))
 
 
-def unflatten(position: IndexLike, shape: Sequence[Dim]) -> tuple[Index, ...]:
+def unflatten(position: IndexLike, shape: Sequence[Any]) -> tuple[Index, ...]:
     """The indices of the row-major `position` in an array of `shape`; the inverse of `flatten`."""
     rest, indices = as_index(position), []
     for stride in row_major_strides(shape):
@@ -447,8 +449,8 @@ class Bound:
     """`low <= expression < high`."""
 
     expression: Index
-    low: Dim
-    high: Dim
+    low: Any
+    high: Any
 
     @property
     def needs_low(self) -> bool:
@@ -536,8 +538,8 @@ def within(expression: IndexLike, low: Dim, high: Dim) -> Predicate:
         return ALWAYS
     if is_less(last, reduced.low) or is_less(reduced.high, first) or is_less(last, first):
         return NEVER
-    low, high = _largest(first, reduced.low), _least(last, reduced.high)
-    return Predicate((Bound(reduced, first if low is None else low, (last if high is None else high) + 1),))
+    larger, smaller = _largest(first, reduced.low), _least(last, reduced.high)
+    return Predicate((Bound(reduced, first if larger is None else larger, (last if smaller is None else smaller) + 1),))
 
 
 def _factor_of(terms: Sequence[tuple[Index, Dim]], first: Dim, last: Dim) -> Dim:

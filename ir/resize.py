@@ -1,4 +1,4 @@
-"""Graphs with other sizes: the axes that change from call to call made symbols, symbols renamed, symbols made numbers."""
+"""Graphs with other sizes: axes that change from call to call made symbols, symbols renamed, symbols made numbers."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def opened(graph: Graph, values: Mapping[Symbol, int]) -> Graph:
     try:
         return _opened(graph, values, {})
     except WeftError as error:
-        first = {value: symbol for symbol, value in reversed(values.items())}
+        first = {value: symbol for symbol, value in reversed(list(values.items()))}
         equal = {symbol: first[value] for symbol, value in values.items() if first[value] != symbol}
         if equal:
             try:

@@ -232,7 +232,9 @@ class Scheduler:
 
     def _strides(self, stage: Stage, rows: Rows) -> bool:
         """Whether a fold would jump through memory that another row loop lets it read in order."""
-        if stage.kind is not Kind.FOLD or stage.is_product or rows.column or typical(stage.points) < STRIDED_FOLD * typical(rows.count):
+        if stage.kind is not Kind.FOLD or stage.is_product or rows.column:
+            return False
+        if typical(stage.points) < STRIDED_FOLD * typical(rows.count):
             return False
         inner = self.plan.inner_axis(stage)
         return inner in rows.axes and any(inner not in r.axes for r in row_choices(stage))
@@ -253,11 +255,15 @@ UNRELATED_COST = 20_000
 those of one form are better as one kernel that is called several times."""
 
 
+def _wide_reads(plan: StagePlan, stage: Stage) -> set[Value]:
+    """The values of more than one element that a stage reads."""
+    return {r.value for r in plan.access(stage).reads if not at_most(r.value.type.size, 1)}
+
+
 def worth_sharing(plan: StagePlan, group: Group, stage: Stage) -> bool:
     """Whether it pays that `stage` shares the loop of `group`: it reads what the group computes or reads too."""
-    mine = {r.value for r in plan.access(stage).reads if not at_most(r.value.type.size, 1)}
-    theirs = {r.value for s in group.stages for r in plan.access(s).reads if not at_most(r.value.type.size, 1)} | group.values()
-    if mine & theirs:
+    theirs = group.values().union(*(_wide_reads(plan, s) for s in group.stages))
+    if _wide_reads(plan, stage) & theirs:
         return True
     alike = [s for s in group.stages if s.sizes == stage.sizes and s.kept == stage.kept]
     return (

@@ -1,4 +1,4 @@
-"""Sizes that change from call to call: symbols and polynomials in them, and Python ints that remember which one they are.
+"""Sizes that change from call to call: symbols and polynomials in them, and Python ints that remember which they are.
 
 Kernels are written with polynomials in place of the sizes of symbolic axes, so that their text is the same for every
 size. A question about polynomials is answered when the answer is the same for all values of the symbols; otherwise it

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from operator import index
 from typing import Any
 
 from ..ir.builder import Builder
@@ -99,7 +98,8 @@ def loop_rule(
             "its number of iterations is known only when it runs, and its reverse stores one row an iteration; give "
             "weft.range a number that is not an argument of the compiled function, or call backward() inside the loop",
         )
-    return LoopReverse(b, node, index(start), index(stop), targets, backpropagate).run(arriving)
+    assert isinstance(start, int) and isinstance(stop, int)
+    return LoopReverse(b, node, start, stop, targets, backpropagate).run(arriving)
 
 
 @dataclass(frozen=True)

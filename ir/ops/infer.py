@@ -119,7 +119,7 @@ def without(shape: Shape, dims: Sequence[int]) -> Shape:
 
 def element_count(shape: Shape) -> Dim:
     """The number of elements."""
-    return math.prod(shape)  # type: ignore[arg-type]
+    return math.prod(shape)
 
 
 def known(name: str, dim: Dim) -> int:
