@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .sizes import Dim
+from .sizes import Symbol as Symbol
 
 
 class DType:

@@ -23,8 +23,7 @@ from weft.ir.index import (
     within,
 )
 from weft.ir.ops import OPS
-from weft.ir.sizes import Symbol
-from weft.ir.types import TensorType, float64
+from weft.ir.types import Symbol, TensorType, float64
 
 A, J, K = Variable("i", 7), Variable("j", 32), Variable("k", 4)
 DIMS = (Variable("a", 5), Variable("b", 4), Variable("c", 6), Variable("d", 1))

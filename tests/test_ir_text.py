@@ -13,8 +13,7 @@ from weft.ir import OPS, Graph, Location, Node, Value, parse, same_graph, verify
 from weft.ir.builder import Builder
 from weft.ir.compare import difference
 from weft.ir.errors import ParseError
-from weft.ir.sizes import Symbol
-from weft.ir.types import TensorType, float32, float64, int64, uint64
+from weft.ir.types import Symbol, TensorType, float32, float64, int64, uint64
 
 GOLDEN = Path(__file__).parent / "golden" / "ir"
 

@@ -10,8 +10,7 @@ from weft.ir.builder import Builder, inline
 from weft.ir.errors import GradientError
 from weft.ir.graph import Location
 from weft.ir.samples import samples
-from weft.ir.sizes import Symbol
-from weft.ir.types import TensorType, bool_, float32, float64, int64
+from weft.ir.types import Symbol, TensorType, bool_, float32, float64, int64
 from weft.passes.cse import CommonSubexpressions
 from weft.passes.dce import DeadCode
 from weft.passes.fold import emit_array
