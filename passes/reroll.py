@@ -104,7 +104,9 @@ class Iteration:
         """Whether `node` was computed before the loop with the outputs that are bound; binds its inputs."""
         found = {self.outside.get(self.before[v]) for v in node.outputs if v in self.before}
         other = found.pop()
-        if found or other is None or other.op is not node.op or len(other.inputs) != len(node.inputs):
+        if found or other is None or other.op is not node.op:
+            return False
+        if len(other.inputs) != len(node.inputs) or len(other.outputs) != len(node.outputs):
             return False
         if any(v in self.before and self.before[v] is not w for v, w in zip(node.outputs, other.outputs, strict=True)):
             return False
@@ -120,6 +122,8 @@ class Iteration:
         mine = {v for node in self.peeled if not _is_free(node) for v in node.outputs}
         read = set(self.loop.inputs[2 + len(self.slots) :]) | {self.b.new(v) for v in self.b.graph.results}
         for node in self.b.graph.nodes:
+            if not node.outputs:  # a loop that gives nothing
+                continue
             first = self.b.new(node.outputs[0])
             producer = self.outside.get(first)
             if first is not self.loop.outputs[0] and producer not in self.peeled and producer not in dead:

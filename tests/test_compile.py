@@ -166,8 +166,13 @@ def test_values_of_other_kinds_are_compared():
 
 @pytest.mark.parametrize(
     ("change", "word"),
-    [(lambda x: x.double(), "float64"), (lambda x: x[:1], r"\[1, 3\]"), (lambda x: x.t().contiguous().t(), "strides"),
-     (lambda x: x.clone().requires_grad_(), "requires_grad"), (lambda x: x.clone().requires_grad_() * 1, "not a leaf")],
+    [
+        (lambda x: x.double(), "float64"),
+        (lambda x: x[:1], r"\[1, 3\]"),
+        (lambda x: x.t().contiguous().t(), "strides"),
+        (lambda x: x.clone().requires_grad_(), "requires_grad"),
+        (lambda x: x.clone().requires_grad_() * 1, "not a leaf"),
+    ],
 )
 def test_kinds_of_tensors_are_told_apart(change, word):
     f = weft.compile(lambda x: (x * 2).sum(0))
@@ -374,7 +379,7 @@ def test_globals(module_globals, function, changes, traces):
         (lambda x: x * TABLE["w"], lambda: TABLE.update(w=weft.ones(2) * 7)),
         (lambda x: x * TABLE["lr"], lambda: TABLE.update(lr=0.125)),
         (lambda x: x * Settings.rate, lambda: setattr(Settings, "rate", 9.0)),
-        (lambda x: x ** Settings.nested.power, lambda: setattr(Settings.nested, "power", 2)),
+        (lambda x: x**Settings.nested.power, lambda: setattr(Settings.nested, "power", 2)),
         (lambda x: x * WEIGHT, lambda: WEIGHT.mul_(3)),
         (lambda x: x * WEIGHT, lambda: setattr(WEIGHT, "data", weft.ones(2) * 11)),
     ],
@@ -1560,7 +1565,7 @@ def test_a_forked_child_calls_and_compiles():
 
     thread = threading.Thread(target=lambda: weft.compile(slow)(weft.ones(2)))
     thread.start()
-    holding.wait(20)                      # the compile lock is held by another thread at the moment of the fork
+    holding.wait(20)  # the compile lock is held by another thread at the moment of the fork
     child = os.fork()
     if child == 0:
         good = f(weft.ones(3)).tolist() == [2, 2, 2] and weft.compile(lambda x: x - 1)(weft.ones(2)).tolist() == [0, 0]

@@ -1,4 +1,5 @@
-"""weft.range in compiled functions: one native loop with the meaning of the plain loop, or an error that says why not.
+"""weft.range in compiled functions: one native loop with the meaning of the plain loop, or an error that says why
+not.
 """
 
 import collections
@@ -392,7 +393,7 @@ def test_recording_costs_what_it_writes():
     same(compiled(x, 30).double(), f(x, 30).double())
     loop = compiled.ir("kernels")
     loop = loop[loop.index("for iteration") :] if "for iteration" in loop else loop
-    assert "0..200000" not in loop and "0..4000" not in loop      # nothing in the body runs over the whole table
+    assert "0..200000" not in loop and "0..4000" not in loop  # nothing in the body runs over the whole table
 
 
 def test_reading_by_the_index():
@@ -941,7 +942,18 @@ def value_of_the_last_iteration(x):
 
 @pytest.mark.parametrize(
     "program",
-    [chain, swapped, through_views, through_storage, recorded, detached, nested_loops, with_cond, pairs, value_of_the_last_iteration],
+    [
+        chain,
+        swapped,
+        through_views,
+        through_storage,
+        recorded,
+        detached,
+        nested_loops,
+        with_cond,
+        pairs,
+        value_of_the_last_iteration,
+    ],
     ids=lambda p: p.__name__,
 )
 def test_gradients_through_a_loop(program):

@@ -127,8 +127,9 @@ class _Walk:
     def _inside(self, name: str, value: Any, setter: Callable[[Any], None], depth: int) -> None:
         if isinstance(value, (list, tuple, deque)):
             self.boundary.plain[name] = Extent(type(value), len(value))
+            set_part = _TupleParts(value, setter).set if isinstance(value, tuple) else value.__setitem__
             for k, part in enumerate(value):
-                self.visit(f"{name}[{k}]", part, functools.partial(_set_item, value, setter, k), depth)
+                self.visit(f"{name}[{k}]", part, functools.partial(set_part, k), depth)
         elif is_own_object(value):
             return  # what these hold is in tracked slots
         elif isinstance(value, dict):
@@ -177,13 +178,16 @@ class Extent:
         return hash((self.kind, self.length))
 
 
-def _set_item(container: Any, setter: Callable[[Any], None], k: int, value: Any) -> None:
-    """Replaces one element of a sequence; a tuple is made anew and set in turn."""
-    if isinstance(container, tuple):
-        parts = [*container[:k], value, *container[k + 1 :]]
-        setter(type(container)(*parts) if hasattr(container, "_fields") else type(container)(parts))
-    else:
-        container[k] = value
+class _TupleParts:
+    """A tuple whose elements are to be replaced: it is made anew, and set in turn."""
+
+    def __init__(self, value: tuple[Any, ...], setter: Callable[[Any], None]) -> None:
+        self.kind, self.parts, self.setter = type(value), list(value), setter
+
+    def set(self, k: int, value: Any) -> None:
+        """Replaces one element."""
+        self.parts[k] = value
+        self.setter(self.kind(*self.parts) if hasattr(self.kind, "_fields") else self.kind(self.parts))
 
 
 def _no_setter(value: Any) -> None:
@@ -243,6 +247,7 @@ class Transition:
 
     def __init__(self, before_a: Boundary, before_b: Boundary, end: Boundary, unifier: Unifier) -> None:
         self.before_a, self.before_b, self.end, self.unifier = before_a, before_b, end, unifier
+        self._meet_what_moves()
         self.first, self.middle, self.last = before_a.held(), before_b.held(), end.held()
         self.made = set(unifier.match.values())
         self._holders: dict[Value, list[Key]] = {}
@@ -259,6 +264,16 @@ class Transition:
         for value in unifier.invariant:
             if any(self.last.get(q, value) is not value for q in self._holders.get(value, ())):
                 raise Mismatch("it is not clear yet which of two variables an iteration reads")
+
+    def _meet_what_moves(self) -> None:
+        """Makes tensors from outside that go from place to place inputs of the program, read or not."""
+        boundaries = (self.before_a, self.before_b, self.end)
+        for place in self.end.holders:
+            held = [b.holders[place] for b in boundaries if place in b.holders]
+            if any(holder is not held[0] for holder in held):
+                for holder in held:
+                    if isinstance(holder, Tensor) and holder._array is not None:
+                        self.end.trace.locate(holder)
 
     def _check(self, place: Key) -> None:
         middle, last = self.middle.get(place), self.last[place]

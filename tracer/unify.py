@@ -116,8 +116,8 @@ class Unifier:
                 iteration made the second.
         """
         for u, v in handed_on:
-            if u is not v:
-                self.pairs.setdefault(v, u)
+            if u is not v and self.pairs.setdefault(v, u) is not u:
+                raise Mismatch("two variables that held different values hold the same one now")
         result, waiting = [], list(self.pairs.items())
         for v, u in waiting:  # grows: a value handed on needs a slot for each place it passes
             if u.type != v.type:
@@ -128,9 +128,13 @@ class Unifier:
             if v in self.invariant:
                 raise Mismatch("an iteration reads an outside value that the one before it did not read")
             w = following(u, v)
+            if w is v:
+                raise Mismatch("a variable changes in one iteration and not in the next")
             if w not in self.pairs:
                 self.pairs[w] = v
                 waiting.append((w, v))
+            elif self.pairs[w] is not v:
+                raise Mismatch("two variables that held different values hold the same one now")
             result.append(Carried(u, v, w))
         return result
 
