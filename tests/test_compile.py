@@ -532,6 +532,23 @@ def test_state_that_needs_another_trace():
     assert f.traces <= 5
 
 
+def test_lists_in_attributes_of_modules():
+    net = Net()
+    net.factors, net.log = [2.0, weft.ones(3)], []
+    f = weft.compile(lambda x: net(x) * net.factors[0] + net.factors[1].sum() * len(net.log))
+    for change in (lambda: None, lambda: net.factors.__setitem__(0, 5.0), lambda: net.log.append(1)):
+        change()
+        same(f(ramp(3)), net(ramp(3)) * net.factors[0] + net.factors[1].sum() * len(net.log))
+    with pytest.raises(TraceError, match="`log`"):
+        weft.compile(lambda x: net.log.append(x))(ramp(3))
+
+
+def test_a_large_numpy_array_is_no_python_value():
+    array = np.zeros(200_000)
+    with pytest.raises(TraceError, match="NumPy array of 1600000 bytes.*from_numpy"):
+        weft.compile(lambda x: x + float(array[0]))(weft.ones(2))
+
+
 def test_a_module_counter_counts():
     net = Net()
 

@@ -15,10 +15,11 @@ import operator
 import sys
 import types
 from collections.abc import Callable, Iterator
+from operator import is_
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 from ..ir.errors import TraceError
-from .capture_values import freeze, is_immutable, same_value
+from .capture_values import freeze, is_immutable, may_change, same_value
 from .location import error, is_user_file
 from .slots import MISSING
 from .tensor import Tensor
@@ -33,13 +34,15 @@ class Guard:
     `scalar` tells that the value is a number that arrives as a run-time input, so that only its type matters.
     """
 
-    __slots__ = ("read", "label", "expected", "scalar", "constant")
+    __slots__ = ("read", "label", "expected", "scalar", "constant", "elements")
 
     def __init__(self, read: Callable[[], Any], label: str, value: Any, scalar: bool = False) -> None:
         self.read, self.label, self.scalar = read, label, scalar
         self.expected = value if scalar else freeze(value)
         self.constant = value if is_immutable(value) else MISSING
         """An object that cannot change: finding it again is enough."""
+        self.elements = tuple(value) if type(value) is list and not any(map(may_change, value)) else None
+        """What a list holds, when finding the same elements again is enough."""
 
     def current(self) -> Any:
         """The value now, MISSING when the place is gone."""
@@ -52,6 +55,9 @@ class Guard:
         """Whether the trace is still right as far as this place goes."""
         now = self.current()
         if now is self.constant and now is not MISSING:
+            return True
+        elements = self.elements
+        if elements is not None and type(now) is list and len(now) == len(elements) and all(map(is_, now, elements)):
             return True
         return type(now) is type(self.expected) if self.scalar else same_value(now, self.expected)
 
@@ -219,6 +225,14 @@ class Capture:
                     f"the variable `{name}` of an enclosing function",
                     functools.partial(getattr, cell, "cell_contents"),
                 )
+
+    def watch_slot(self, container: Any, key: Any, value: Any) -> None:
+        """Guards a list, dict or plain object in a slot of tracked state: no epoch tells when it changes."""
+        self.guards["slot", id(container), key] = Guard(lambda: dict.get(container, key, MISSING), f"`{key}`", value)
+
+    def leave_slot(self, container: Any, key: Any) -> None:
+        """Forgets the guard of a slot that the function itself sets."""
+        self.guards.pop(("slot", id(container), key), None)
 
     def _guard(self, key: tuple[Any, ...], label: str, read: Callable[[], Any]) -> None:
         if key not in self.guards:

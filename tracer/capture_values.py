@@ -128,6 +128,13 @@ def is_immutable(value: Any) -> bool:
     return isinstance(value, SIMPLE) or type(value) is tuple and all(map(is_immutable, value))
 
 
+def may_change(value: Any) -> bool:
+    """Whether a value counts by contents that can change while it stays the same object."""
+    if type(value) is tuple:
+        return any(map(may_change, value))
+    return not is_immutable(value) and type(freeze(value)) is not Is
+
+
 def attributes(value: Any) -> Iterator[tuple[str, Any]]:
     """The attributes of an object, be they in its dict or in slots."""
     yield from getattr(value, "__dict__", {}).items()

@@ -19,7 +19,7 @@ from ..ir.graph import Graph, Node, Value
 from ..ir.op import Op
 from ..ir.ops import OPS
 from ..ir.types import DType, TensorType, float64, int64
-from .capture_values import freeze
+from .capture_values import freeze, may_change
 from .layout import contiguous_strides, step_geometry
 from .location import error, user_location
 from .loop_draft import LoopDraft, close_nodes
@@ -508,6 +508,8 @@ class Trace:
             return value
         if not entry.read or entry.read_kind == "presence":
             entry.read, entry.read_kind, entry.contents = True, "value", contents_of(value)
+            if not isinstance(value, Tensor) and may_change(value):
+                self.capture.watch_slot(container, key, value)
         if type(value) not in (int, float):
             return value
         if entry.scalar is None:
@@ -522,6 +524,7 @@ class Trace:
     def slot_write(self, container: Any, key: Any, previous: Any, value: Any) -> Any:
         """Logs a write of a tracked dict; the value to store."""
         self._log(container, key, previous).written = True
+        self.capture.leave_slot(container, key)
         return value
 
     def graph(self, results: Sequence[Value], notes: Mapping[str, Any] | None = None) -> Graph:
