@@ -740,6 +740,18 @@ def test_an_argument_that_shares_memory_with_captured_state(pick):
         same(weight, other)
 
 
+def test_an_argument_that_is_the_captured_tensor():
+    weight, module = ramp(3), Net()
+    f = weft.compile(lambda x: x * 2 + weight)
+    g = weft.compile(lambda x: (x * 2 + module.weight).detach())
+    for argument in (ramp(3) * 5, weight, ramp(3) * 7, weight):
+        same(f(argument), argument * 2 + weight)
+    for argument in (weight.detach(), ramp(3) * 9):
+        same(f(argument), argument * 2 + weight)
+    for argument in (module.weight, module.weight.detach() * 3, module.weight):
+        same(g(argument), (argument * 2 + module.weight).detach())
+
+
 def test_parameters_that_come_to_share_memory():
     net, other = Net(), Net()
     f = weft.compile(lambda x: (x.mul_(2), net(x))[1])

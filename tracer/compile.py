@@ -396,6 +396,10 @@ class Tracing:
             trace.requirements,
             epoch=self.epoch,
         )
+        captured = program.held | {id(s.initial) for s in program.slots if isinstance(s.initial, Tensor)}
+        program.identical = [
+            (k, leaf) for k, leaf in enumerate(self.leaves) if isinstance(leaf, Tensor) and id(leaf) in captured
+        ]
         program.aliased = list(self._shared())
         program.aliases = program.shared_memory(self.leaves, [s.initial for s in program.leaf_slots])
         return program

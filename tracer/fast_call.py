@@ -104,6 +104,8 @@ def fast_call(program: Program, structure: Any, leaves: Sequence[Any]) -> FastCa
         or program.leaf_slots
         or program.progress
         or program.requirements
+        or program.identical
+        or program.aliased
     ):
         return None
     if not all(type(o) is FreshOutput and o.geometry is None and not o.requires_grad for o in program.outputs):

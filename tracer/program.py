@@ -63,6 +63,8 @@ class Program:
     epoch: int = -1
     aliases: tuple[Any, ...] = ()
     """See `shared_memory`."""
+    identical: list[tuple[int, Tensor]] = field(default_factory=list)
+    """Argument leaves that are tensors which the function also reads from outside."""
     aliased: list[tuple[Place, Place, int]] = field(default_factory=list)
     """Tensors that are parts of a whole storage which is an input: where each is found, where another part of the same
     storage, and the first one's offset."""
@@ -109,6 +111,9 @@ class Program:
         for guard in self.guards:
             if not guard.holds():
                 return f"{guard.label} changed"
+        for k, tensor in self.identical:
+            if leaves[k] is not tensor:
+                return "an argument was a tensor that the function also captured"
         for place, storage_of, offset in self.aliased:
             tensor, first = tensor_at(place, leaves), tensor_at(storage_of, leaves)
             if tensor._storage is not first._storage or tensor.storage_offset() != offset:
