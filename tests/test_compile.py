@@ -1142,6 +1142,51 @@ def test_gradients_reach_views_that_are_arguments():
     same(run(weft.compile(f)), run(f))
 
 
+def written_views():
+    """Functions that write views, the views that they get of one tensor that is no leaf, and a second call's."""
+
+    def scale(x):
+        x.mul_(0.5)
+        return x
+
+    def through_detached(x, y):
+        alias = x.detach()
+        alias.add_(y.clone().sum().sin())
+        return alias
+
+    def overwrite(x, y):
+        y.copy_(x.clone().sin().sum() * 2)
+        x[0] = 1.5
+        return x, y, x
+
+    def part(x):
+        tail = x.detach()[1:]
+        tail.copy_(x.clone()[1:] * 3)
+        x.mul_(2)
+        return tail, x
+
+    yield scale, [lambda s: (s[2:8],), lambda s: (s[0:6],), lambda s: (s.view(4, 2).t()[0],)]
+    yield scale, [lambda s: (s[2:8],), lambda s: (s[2:8].clone(),), lambda s: (s[2:8].detach(),)]
+    yield through_detached, [lambda s: (s[2:], s[2:]), lambda s: (s[:4], s[4:])]
+    yield overwrite, [lambda s: (s[1:], s[1:]), lambda s: (s[1:], s[:7]), lambda s: (s[1:3], s[4:6])]
+    yield part, [lambda s: (s[1:],), lambda s: (s.view(2, 4)[1],)]
+
+
+@pytest.mark.parametrize(("function", "calls"), list(written_views()))
+def test_written_views_of_a_tensor_that_is_no_leaf(function, calls):
+    def run(f, views):
+        x = ramp(8, requires_grad=True)
+        whole = x * 1.0
+        results = f(*views(whole))
+        results = results if isinstance(results, tuple) else (results,)
+        loss = sum((r * r).sum() for r in (*results, whole))
+        return weft.autograd.grad(loss, x), results, whole
+
+    compiled = weft.compile(function)
+    for views in (*calls, *calls):
+        same(run(compiled, views), run(function, views))
+
+
 def test_grad_inside_by_an_argument_that_is_no_leaf():
     f = weft.compile(lambda y: weft.autograd.grad((y * y).sum(), y)[0])
     x = ramp(3, requires_grad=True)

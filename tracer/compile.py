@@ -31,7 +31,7 @@ from .structure import flatten, unflatten
 from .tape import Edge, accumulator_of
 from .tensor import Size, Tensor
 from .trace import NeedsWholeStorage, Trace
-from .trace_inputs import Lifted, ScalarInput, SlotLog
+from .trace_inputs import Lifted, ScalarInput, SlotLog, base_of
 
 if TYPE_CHECKING:
     from .memory_use import MemoryUse
@@ -310,6 +310,7 @@ class Tracing:
     def __init__(self, function: Callable[..., Any], trace: Trace, key: Any, leaves: Sequence[Any]) -> None:
         self.function, self.trace, self.key, self.leaves = function, trace, key, leaves
         self.capture = trace.capture = Capture(trace)
+        self.bases = [base_of(leaf) if isinstance(leaf, Tensor) else None for leaf in leaves]
         self.objects = [(leaf, object_key(leaf)) for leaf in leaves if not isinstance(leaf, (Tensor, int, float))]
         self.epoch = EPOCH.count
         self.leaf_of: dict[int, int] = {}
@@ -401,6 +402,12 @@ class Tracing:
             (k, leaf) for k, leaf in enumerate(self.leaves) if isinstance(leaf, Tensor) and id(leaf) in captured
         ]
         program.aliased = list(self._shared())
+        storages = {lifted.tensor._storage for lifted in written}
+        program.bases = [
+            (k, self.bases[k])
+            for k, leaf in enumerate(self.leaves)
+            if isinstance(leaf, Tensor) and leaf._storage in storages
+        ]
         program.aliases = program.shared_memory(self.leaves, [s.initial for s in program.leaf_slots])
         return program
 

@@ -65,7 +65,7 @@ class BackwardProgram:
         return saved
 
     def record(self, saved: list[tuple[Any, Storage | None]], leaves: Sequence[Any]) -> CallRecord:
-        """The record of a call that has just run."""
+        """The record of a call that is about to run."""
         return CallRecord(self, saved, [tensor_at(place, leaves) for place in self.wanted])
 
     @functools.cached_property
@@ -187,7 +187,7 @@ class CallRecord(Record):
                 )
         if self.cache is None or any(a is not b for a, b in zip(self.cache[0], arriving, strict=True)):
             seeds = [
-                np.zeros(t.sizes, t.dtype.numpy) if g is None else np.ascontiguousarray(g._memory())
+                np.zeros(t.sizes, t.dtype.numpy) if g is None else np.asarray(g._memory(), order="C")
                 for g, t in zip(arriving, self.program.output_types, strict=True)
             ]
             self.cache = (arriving, [wrap(r) for r in self.program.run([*self.saved, *seeds])])

@@ -15,8 +15,11 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from ..ir.builder import Builder
+from ..ir.errors import GradientError
 from ..ir.graph import Node, Value
+from ..ir.op import Trait
 from ..ir.ops import OPS
+from .location import error
 from .loop_draft import Carried, LoopDraft, close
 from .tape import Edge, Placeholder, Record
 from .tensor import Tensor
@@ -89,6 +92,12 @@ def translate(trace: Trace, edge: Edge | None) -> Edge | None:
         value: Value | None = entry.node.outputs[k]
     else:
         value = entry.values[k] if entry.values else None
+    if value is None and not (entry.op.has(Trait.VIEW) or entry.op is OPS.dynamic_slice):
+        raise error(
+            GradientError,
+            f"a tensor from outside that the loop at {draft.loc} writes through a view has no gradient after it: write "
+            "into the whole tensor, or into a clone()",
+        )
     if value is None:
         return _view_after(trace, entry, draft), k
     if draft.record is None:

@@ -90,6 +90,10 @@ class OutsideStep:
     grad_enabled: bool
     geometry: tuple[tuple[int, ...], tuple[int, ...], int]
     """Shape and strides, and how many elements after the start of the other tensor it begins."""
+    number: int | None = None
+    """The output of the call's record that holds what was written into a detached tensor, None where no gradient
+    flows to it.
+    """
 
 
 @dataclass(eq=False)
@@ -200,7 +204,9 @@ class Harvest:
         while derived is not None:
             begin = tensor.storage_offset() - derived.parent.storage_offset()
             geometry = (tuple(tensor.shape), tensor.stride(), begin)
-            steps.insert(0, OutsideStep(derived.step, derived.grad_enabled, geometry))
+            edge = tensor._current_edge() if derived.step is None else None
+            number = None if edge is None else self.differentiate(edge, tensor.type_)
+            steps.insert(0, OutsideStep(derived.step, derived.grad_enabled, geometry, number))
             tensor, derived = derived.parent, self.trace.derived.get(id(derived.parent))
         place = self.place_of(tensor)
         if isinstance(place, Tensor):
@@ -299,12 +305,13 @@ class Made:
         tensor._array = array
         return tensor
 
-    @staticmethod
-    def _derived(tensor: Tensor, steps: Sequence[OutsideStep], is_leaf: bool) -> Tensor:
+    def _derived(self, tensor: Tensor, steps: Sequence[OutsideStep], is_leaf: bool) -> Tensor:
         for s in steps:
             with set_grad_enabled(s.grad_enabled):
                 if s.step is None:
                     tensor = detach(tensor)
+                    if s.number is not None and self.record is not None:
+                        tensor._requires_grad, tensor._edge = True, (self.record, s.number)
                 else:
                     shape, strides, begin = s.geometry
                     memory = strided(tensor._storage, shape, strides, tensor.storage_offset() + begin)

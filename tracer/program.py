@@ -20,7 +20,7 @@ from .scalars import Formula
 from .slots import EPOCH, KEYS, MISSING
 from .structure import unflatten
 from .tensor import Tensor
-from .trace_inputs import Lifted, ScalarInput, SlotLog, fingerprint, restore, run_type
+from .trace_inputs import Lifted, ScalarInput, SlotLog, base_of, fingerprint, restore, run_type
 
 if TYPE_CHECKING:
     from .driver import Build
@@ -68,6 +68,8 @@ class Program:
     aliased: list[tuple[Place, Place, int]] = field(default_factory=list)
     """Tensors that are parts of a whole storage which is an input: where each is found, where another part of the same
     storage, and the first one's offset."""
+    bases: list[tuple[int, tuple[Any, ...] | None]] = field(default_factory=list)
+    """Per argument leaf that the function writes, what it is a view of: see `base_of`."""
 
     def __post_init__(self) -> None:
         self.captured = [
@@ -118,6 +120,9 @@ class Program:
             tensor, first = tensor_at(place, leaves), tensor_at(storage_of, leaves)
             if tensor._storage is not first._storage or tensor.storage_offset() != offset:
                 return "tensors that shared memory no longer do so in the same way"
+        for k, base in self.bases:
+            if base_of(leaves[k]) != base:
+                return "a written argument is a view of another kind of tensor"
         reason, epoch = self._leaf_mismatch(leaves), EPOCH.count
         if reason is None and self.epoch != epoch:
             reason = self._slot_mismatch()
@@ -213,13 +218,14 @@ class Program:
         for tensor in written:
             check_not_frozen(tensor, self.build.traced.name)
         backward = self.backward
-        saved = None if backward is None or backward.refusal else backward.save(arrays, self._tensors(leaves))
+        record: Record | None = None  # made before the call writes: it leads to the edges that the inputs have now
+        if backward is not None and backward.refusal:
+            record = backward.refused
+        elif backward is not None:
+            record = backward.record(backward.save(arrays, self._tensors(leaves)), leaves)
         results = self.build.run(arrays) if self.progress is None else self._run_with_bar(arrays, leaves)
         for tensor in written:
             tensor._storage.version += 1
-        record: Record | None = None
-        if backward is not None:
-            record = backward.refused if saved is None else backward.record(saved, leaves)
         made = Made(results, leaves, record)
         for place, number in self.edges:
             tensor = tensor_at(place, leaves)

@@ -284,7 +284,8 @@ class Trace:
     def note_value(self, tensor: Tensor) -> None:
         """Lets the record that an edge of a written tensor leads to know the tensor's value, for captured loops."""
         entry = tensor._edge[0] if tensor._edge is not None else None
-        if isinstance(entry, Record) and not entry.values:
+        known = tensor._array is None or id(tensor) in self.paths
+        if known and isinstance(entry, Record) and not entry.values:
             entry.values = (self.read(tensor),)
 
     def peek(self, tensor: Tensor) -> Value | None:

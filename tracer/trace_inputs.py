@@ -149,8 +149,21 @@ def fingerprint(tensor: Tensor, whole: bool) -> tuple[Any, ...]:
         tensor.stride(),
         tensor_requires_grad(tensor),
         tensor._edge is None,
+        base_of(tensor) if tensor_requires_grad(tensor) else None,
         *place,
     )
+
+
+def base_of(tensor: Tensor) -> tuple[Any, ...] | None:
+    """What of the tensor that this one is a view of matters to a program that writes the view: the gradient of the
+    whole changes then. None for a tensor that is no view.
+    """
+    base = tensor._base
+    if base is None:
+        return None
+    begin = tensor.storage_offset() - base.storage_offset()
+    grad = (tensor_requires_grad(base), base._edge is None, tensor._made_without_grad)
+    return tuple(base.shape), base.stride(), begin, *grad
 
 
 def contents_of(value: Any) -> Any:
