@@ -295,6 +295,163 @@ def empty_and_single():
     return f, (weft.zeros(0, 4), weft.randn(1)), ()
 
 
+@program
+def selections():
+    def f(x):
+        m = x > 0
+        return (
+            weft.where(m, x, -x * 2),
+            weft.maximum(x, x.flip(0)),
+            x.masked_fill(m, 3.0),
+            weft.nan_to_num(x / (x * 0)),
+            weft.tril(x) - weft.triu(x, 1),
+            x.sign() * x.trunc(),
+        )
+
+    return f, (weft.randn(4, 4) * 3,), ()
+
+
+@program
+def arguments_of_one_memory():
+    def f(a, b):
+        a.add_(b)
+        b[1:].mul_(a[:-1])
+        return a * b
+
+    s = weft.randn(12, dtype=weft.float64)
+    return f, (s[:8], s[4:]), (s,)
+
+
+@program
+def two_buffers():
+    def f(x, y, n):
+        current, following = x, y
+        for i in weft.range(n):
+            following.copy_(current * 0.5 + i)
+            current, following = following, current
+        return current.clone()
+
+    x, y = weft.randn(4), weft.zeros(4)
+    return f, (x, y, 9), (x, y)
+
+
+@program
+def delays_and_rows():
+    def f(x, n):
+        out, a, b = weft.zeros(12, 4), x, x * 0.5
+        for i in weft.range(n):
+            row = out[i]
+            row += a
+            row[1:].mul_(b[1:] * i)
+            a, b = b, a * 0.25 + row
+        return out, a, b
+
+    return f, (weft.randn(4), 7), ()
+
+
+@program
+def writes_of_branches():
+    def f(x):
+        total = x.detach() * 0
+
+        def yes(v):
+            total.add_(v.detach())
+            return v.sin() * x
+
+        y = weft.cond(x.sum() > 0, yes, lambda v: v.exp() * x, (x * 2,))
+        z = weft.cond(x.sum() < 0, yes, lambda v: v.exp() * x, (x * 2,))
+        (y * z).sum().backward()
+        return y.detach(), z.detach(), total
+
+    x = leaf(5, dtype=weft.float64)
+    return f, (x,), (lambda: x.grad,)
+
+
+@program
+def scan():
+    def f(x):
+        carry, ys = weft.scan(lambda c, v: ((c * v).tanh(), c + v), x[0], x)
+        (carry.sum() + (ys * ys).sum()).backward()
+        return ys.detach()
+
+    x = leaf(4, 3, dtype=weft.float64)
+    return f, (x,), (lambda: x.grad,)
+
+
+@program
+def rows_of_a_recurrence():
+    def f(x):
+        h, out = x, weft.zeros(6, 3, dtype=weft.float64)
+        for i in weft.range(6):
+            h = (h * x).cos() + i
+            out[i] = h
+        (out * out).sum().backward()
+        return out.detach()
+
+    x = leaf(3, dtype=weft.float64)
+    return f, (x,), (lambda: x.grad,)
+
+
+@program
+def function_transforms():
+    def loss(w, x):
+        return ((x @ w["a"]).tanh() @ w["b"]).square().mean()
+
+    def f(w, x):
+        value, g = weft.value_and_grad(loss)(w, x)
+        return value, *(w[k] - 0.1 * g[k] for k in w)
+
+    return f, ({"a": weft.randn(3, 4), "b": weft.randn(4, 2)}, weft.randn(5, 3)), ()
+
+
+@program
+def losses():
+    def f(x, y):
+        values = [
+            F.mse_loss(x, y),
+            F.smooth_l1_loss(x, y),
+            F.binary_cross_entropy_with_logits(x, y.sigmoid()),
+            F.cross_entropy(x, weft.tensor([0, 3, 1]), label_smoothing=0.1),
+            F.log_softmax(x, 1).exp().sum(),
+        ]
+        sum(values).backward()
+        return [v.detach() for v in values]
+
+    x = leaf(3, 4)
+    return f, (x, weft.randn(3, 4)), (lambda: x.grad,)
+
+
+@program
+def attention():
+    def f(x, w):
+        q, k, v = (x @ w).chunk(3, -1)
+        scores = (q @ k.transpose(-2, -1)) / 2.0
+        y = scores.masked_fill(weft.ones(5, 5).triu(1) > 0, float("-inf")).softmax(-1) @ v
+        y.square().mean().backward()
+        return y.detach()
+
+    w = leaf(4, 12)
+    return f, (weft.randn(2, 5, 4), w), (lambda: w.grad,)
+
+
+@program
+def writes_of_gradients():
+    """Gradient descent with a momentum kept by the program, clipped by a norm."""
+
+    def f(x, velocity, n):
+        for _ in weft.range(n):
+            ((1.0 - x[0]) ** 2 + 5.0 * (x[1] - x[0] ** 2) ** 2).backward()
+            with weft.no_grad():
+                g = x.grad * weft.minimum(1.0 / x.grad.norm(), weft.ones(()))
+                velocity.mul_(0.9).add_(g)
+                x.sub_(0.01 * velocity)
+            x.grad = None
+        return ()
+
+    x, velocity = weft.tensor([-1.0, 1.0], dtype=weft.float64, requires_grad=True), weft.zeros(2, dtype=weft.float64)
+    return f, (x, velocity, 20), (x, velocity)
+
+
 def digest():
     """One line a program: its name and a hash of its texts at every stage."""
     for name, make in PROGRAMS.items():
