@@ -11,7 +11,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from itertools import combinations
 from math import gcd
-from typing import NoReturn, TypeAlias
+from operator import index
+from typing import NoReturn, SupportsIndex, TypeAlias
 
 from .errors import WeftError
 
@@ -403,6 +404,11 @@ class SymbolicSize(int):
 
     def __reduce__(self) -> tuple:
         return int, (int(self),)
+
+
+def whole(number: SupportsIndex) -> int:
+    """As `operator.index`, which makes plain ints of all others; a size remembers on."""
+    return number if isinstance(number, SymbolicSize) else index(number)
 
 
 def expression_of(number: int) -> Dim:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..ir.errors import DTypeError, IndexRangeError, ShapeError
+from ..ir.sizes import whole
 from .location import error
 
 
@@ -38,7 +39,7 @@ def sizes(args: Sequence[Any]) -> tuple[int, ...]:
     if len(args) == 1 and isinstance(args[0], Sequence):
         args = args[0]
     try:
-        return tuple(map(operator.index, args))
+        return tuple(map(whole, args))
     except TypeError:
         raise error(DTypeError, f"sizes must be integers, got {list(args)!r}") from None
 

@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 import math
-import operator
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,6 +9,7 @@ import numpy as np
 
 from ..ir.errors import DTypeError, GradientError, ShapeError
 from ..ir.ops import OPS
+from ..ir.sizes import whole
 from ..ir.types import DType, bool_, float64, int64
 from .axes import check_sizes, sizes
 from .device import as_device
@@ -386,7 +386,7 @@ def arange(start: Any, end: Any = None, step: Any = 1, *, dtype: DType | None = 
         raise error(ShapeError, "arange: step must be nonzero")
     if (end - start) * step < 0:
         raise error(ShapeError, "arange: upper bound and lower bound inconsistent with step sign")
-    n = len(range(start, end, step)) if integral else math.ceil((end - start) / step)
+    n = -(-(end - start) // step) if integral else math.ceil((end - start) / step)
     if STATE.trace is None:
         wide = np.int64 if integral else np.float64
         return finished(wrap((np.arange(n, dtype=wide) * wide(step) + wide(start)).astype(chosen.numpy)), requires_grad)
@@ -416,7 +416,7 @@ def linspace(start: Any, end: Any, steps: int, *, dtype: DType | None = None, de
     chosen = get_default_dtype() if dtype is None else as_dtype(dtype)
     if steps < 0:
         raise error(ShapeError, "linspace: number of steps must be non-negative")
-    steps = operator.index(steps)
+    steps = whole(steps)
     start, end = (x.item() if isinstance(x, (Tensor, np.generic)) else x for x in (start, end))
     work = chosen if chosen.is_floating_point else float64
     place = _counted(steps, work)

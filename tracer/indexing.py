@@ -6,7 +6,6 @@ An index is taken apart into three stages: a view (ints, slices, None), then pos
 """
 from __future__ import annotations
 
-import operator
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,6 +14,7 @@ import numpy as np
 
 from ..ir.errors import DTypeError, IndexRangeError, ShapeError, TraceError
 from ..ir.ops import OPS
+from ..ir.sizes import whole
 from ..ir.types import bool_, int64, uint8
 from .comparison import ne, select_by
 from .creation import tensor as make_tensor
@@ -138,7 +138,7 @@ def _as_item(item: Any) -> Any:
     if isinstance(item, (list, tuple, range)):
         return make_tensor(list(item), dtype=None if len(item) else int64)
     if hasattr(item, "__index__"):
-        return operator.index(item)
+        return whole(item)
     raise error(IndexRangeError, f"{_WHAT} (got {type(item).__name__})")
 
 
@@ -183,12 +183,20 @@ def _add_slice(index: Index, item: slice) -> None:
                 isinstance(bound, Tensor) and bound._array is None):
             raise error(TraceError, "a slice whose bounds change while the program runs has no fixed size: use "
                                     "`x.narrow(dim, start, length)` with a constant length")
-    step = 1 if item.step is None else operator.index(item.step)
+    step = 1 if item.step is None else whole(item.step)
     if step <= 0:
         raise error(ShapeError, "step must be greater than zero: a slice cannot run backwards; use `weft.flip(x, "
                                 "[dim])` and slice the result")
-    start, stop, _ = slice(item.start, item.stop, 1).indices(n)
+    start, stop = _slice_bound(item.start, n, 0), _slice_bound(item.stop, n, n)
     index.take(start, max(start, stop), step, True)
+
+
+def _slice_bound(bound: Any, n: int, default: int) -> int:
+    """A bound of a slice as a place in [0, n], as `slice.indices` has it."""
+    if bound is None:
+        return default
+    place = whole(bound)
+    return max(place + n, 0) if place < 0 else min(place, n)
 
 
 def _add_dynamic(index: Index, position: Tensor) -> None:

@@ -2,12 +2,12 @@
 from __future__ import annotations
 
 import itertools
-import operator
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from ..ir.errors import DTypeError, ShapeError
 from ..ir.ops import OPS
+from ..ir.sizes import whole
 from ..ir.types import int64
 from .axes import axes, axis, count, sizes
 from .comparison import select_by
@@ -192,7 +192,7 @@ def repeat_interleave(input: Tensor, repeats: Any, dim: int | None = None, *, ou
     x = reshape(input, -1) if dim is None else input
     d = axis(0 if dim is None else dim, x.ndim)
     if isinstance(repeats, int):
-        repeats = operator.index(repeats)
+        repeats = whole(repeats)
     if isinstance(repeats, Tensor):
         require_no_trace("the result's size of repeat_interleave with a tensor of repeats", "pass a Python int")
         repeats = repeats.tolist()
@@ -274,7 +274,7 @@ def rot90(input: Tensor, k: int = 1, dims: Sequence[int] = (0, 1)) -> Tensor:
 # ---- triangles and diagonals -----------------------------------------------------------------------------------------
 
 def _triangle(input: Tensor, diagonal: int, lower: bool, name: str) -> Tensor:
-    shape, diagonal = tuple(input.shape), operator.index(diagonal)
+    shape, diagonal = tuple(input.shape), whole(diagonal)
     if len(shape) < 2:
         raise error(ShapeError, f"{name}: input tensor must have at least 2 dimensions")
     rows, columns = (apply(OPS.iota, (), {"shape": shape[-2:], "dim": d, "dtype": int64}) for d in (0, 1))
@@ -298,7 +298,7 @@ def triu(input: Tensor, diagonal: int = 0) -> Tensor:
 @method()
 def diag_embed(input: Tensor, offset: int = 0, dim1: int = -2, dim2: int = -1) -> Tensor:
     """The last axis as the diagonal of a new matrix of zeros, on the axes `dim1` and `dim2` of the result."""
-    shape, offset = tuple(input.shape), operator.index(offset)
+    shape, offset = tuple(input.shape), whole(offset)
     n, rank = shape[-1] + (offset if offset >= 0 else -offset), len(shape) + 1
     flat = EMIT.full((*shape[:-1], n * n), 0, input.dtype)
     start = offset if offset >= 0 else -offset * n

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,6 +9,7 @@ import numpy as np
 
 from ..ir.errors import IndexRangeError, ShapeError
 from ..ir.ops import OPS
+from ..ir.sizes import whole
 from ..ir.types import int64
 from .axes import axis, count, sizes
 from .dispatch import EMIT, apply, part_at
@@ -53,11 +53,11 @@ def narrow(input: Tensor, dim: int, start: Any, length: int) -> Tensor:
     shape = tuple(input.shape)
     if not shape:
         raise error(ShapeError, "narrow() cannot be applied to a 0-dim tensor.")
-    d, length = axis(dim, len(shape)), operator.index(length)
+    d, length = axis(dim, len(shape)), whole(length)
     n, traced = shape[d], traced_position(start)
     if traced is not None:
         return named(_part_at(input, d, traced, length), "SliceBackward0")
-    start = operator.index(start)
+    start = whole(start)
     if not -n <= start <= n:
         raise error(IndexRangeError, f"start out of range (expected to be in range of [{-n}, {n}], but got {start})")
     first = start + n if start < 0 else start
@@ -89,7 +89,7 @@ def select(input: Tensor, dim: int, index: Any) -> Tensor:
     if traced is not None:
         part = _part_at(input, d, traced, 1)
         return chain(part, [reshape_step([*shape[:d], *shape[d + 1 :]])], "SelectBackward0")
-    return _selected(input, d, check_index(operator.index(index), shape[d], d), "SelectBackward0")
+    return _selected(input, d, check_index(whole(index), shape[d], d), "SelectBackward0")
 
 
 def _selected(x: Tensor, d: int, index: int, name: str) -> Tensor:
@@ -118,7 +118,7 @@ def split(input: Tensor, split_size_or_sections: int | Sequence[int], dim: int =
     d = axis(dim, len(shape))
     n = shape[d]
     if isinstance(split_size_or_sections, int):
-        size = operator.index(split_size_or_sections)
+        size = whole(split_size_or_sections)
         if size < 0 or (size == 0 and n):
             raise error(
                 ShapeError,
@@ -152,7 +152,7 @@ def split_with_sizes(input: Tensor, split_sizes: Sequence[int], dim: int = 0) ->
 @method()
 def chunk(input: Tensor, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
     """At most `chunks` pieces of equal size (the last may be smaller)."""
-    chunks = operator.index(chunks)
+    chunks = whole(chunks)
     if chunks <= 0:
         raise error(ShapeError, f"chunk expects `chunks` to be greater than 0, got: {chunks}")
     n = input.shape[axis(dim, input.ndim)] if input.ndim else 1
@@ -166,7 +166,7 @@ def tensor_split(input: Tensor, indices_or_sections: int | Sequence[int], dim: i
     d = axis(dim, len(shape))
     n = shape[d]
     if isinstance(indices_or_sections, int):
-        parts = operator.index(indices_or_sections)
+        parts = whole(indices_or_sections)
         cuts = [k * (n // parts) + min(k, n % parts) for k in range(1, parts)]
     else:
         cuts = [min(max(c + n if c < 0 else c, 0), n) for c in sizes([indices_or_sections])]
@@ -229,7 +229,7 @@ def strided(
 @method()
 def diagonal(input: Tensor, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Tensor:
     """A view of the diagonal of two axes, as the last axis; `offset` > 0 is above the main diagonal."""
-    shape, offset = tuple(input.shape), operator.index(offset)
+    shape, offset = tuple(input.shape), whole(offset)
     a, b = axis(dim1, len(shape)), axis(dim2, len(shape))
     if a == b:
         raise error(ShapeError, f"diagonal dimensions cannot be identical {dim1}, {dim2}")
@@ -244,7 +244,7 @@ def diagonal(input: Tensor, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Te
 @method()
 def unfold(input: Tensor, dimension: int, size: int, step: int) -> Tensor:
     """All windows of `size` elements along an axis, `step` apart, as a view with one more axis."""
-    shape, size, step = tuple(input.shape), operator.index(size), operator.index(step)
+    shape, size, step = tuple(input.shape), whole(size), whole(step)
     d = axis(dimension, len(shape))
     if size > (shape[d] if shape else 1):
         raise error(
@@ -259,7 +259,7 @@ def unfold(input: Tensor, dimension: int, size: int, step: int) -> Tensor:
 def as_strided(input: Tensor, size: Sequence[int], stride: Sequence[int], storage_offset: int | None = None) -> Tensor:
     """A view of the tensor's memory with any strides, counted in elements of the storage."""
     size, stride = sizes([size]), sizes([stride])
-    offset = input.storage_offset() if storage_offset is None else operator.index(storage_offset)
+    offset = input.storage_offset() if storage_offset is None else whole(storage_offset)
     base = input if input._base is None else input._base
     if not is_contiguous(base) or base.storage_offset() != 0:
         raise error(

@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 import math
-import operator
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -11,6 +10,7 @@ import numpy as np
 from ..ir.errors import DTypeError, IndexRangeError, ShapeError
 from ..ir.op import Op
 from ..ir.ops import OPS
+from ..ir.sizes import whole
 from ..ir.types import DType, bool_, int32, int64
 from .arithmetic import add, div, mul, sub
 from .axes import axis, count
@@ -207,7 +207,7 @@ def msort(input: Tensor) -> Tensor:
 @method()
 def topk(input: Tensor, k: int, dim: int = -1, largest: bool = True, sorted: bool = True) -> SortResult:
     """The k largest (or smallest) elements along an axis in order, and where they came from."""
-    d, k = axis(dim, input.ndim), operator.index(k)
+    d, k = axis(dim, input.ndim), whole(k)
     n = input.shape[d] if input.ndim else 1
     if not 0 <= k <= n:
         raise error(IndexRangeError, f"selected index k out of range: k={k} of {n} elements")
@@ -229,7 +229,7 @@ def _first(x: Tensor, d: int, k: int) -> Tensor:
 @method()
 def kthvalue(input: Tensor, k: int, dim: int = -1, keepdim: bool = False) -> SortResult:
     """The k-th smallest element along an axis (k counts from 1), and where it was."""
-    d, k = axis(dim, input.ndim), operator.index(k)
+    d, k = axis(dim, input.ndim), whole(k)
     n = input.shape[d] if input.ndim else 1
     if not 1 <= k <= n:
         raise error(IndexRangeError, f"kthvalue(): selected number k out of range for dimension {d}")
