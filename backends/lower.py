@@ -3,6 +3,8 @@ becomes one."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from ..ir.graph import Graph, Node
 from ..ir.ops import OPS
 from ..ir.sizes import Symbol
@@ -28,8 +30,8 @@ def needs_code(node: Node) -> bool:
     return node.op is OPS.fusion or is_whole(node)
 
 
-def lower_node(node: Node, values: dict[Symbol, int] | None = None) -> tuple[KernelCall, ...]:
-    """The kernel calls of one node; `values` are those of symbolic sizes."""
+def lower_node(node: Node, symbols: Sequence[Symbol] = ()) -> tuple[KernelCall, ...]:
+    """The kernel calls of one node: `SymbolicCall`s with `symbols`, the sizes that have no value yet."""
     if node.op is OPS.fusion:
-        return lower_body(node.regions[0], node.inputs, node.outputs, values)
-    return (lower_loop(node, values),)
+        return lower_body(node.regions[0], node.inputs, node.outputs, symbols)
+    return (lower_loop(node, symbols),)

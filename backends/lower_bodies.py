@@ -3,8 +3,7 @@ that come of it."""
 
 from __future__ import annotations
 
-from array import array
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import product as all_indices
 
@@ -13,7 +12,7 @@ from ..ir.index import Constant, Index, flatten, variables_of
 from ..ir.loops import Buffer, Kernel, Literal, Load, Role, Scalar, named
 from ..ir.ops import OPS
 from ..ir.schedule import Group, Scheduler, best_rows, worth_sharing
-from ..ir.sizes import Dim, Symbol, at_most, is_known, typical
+from ..ir.sizes import NO_VALUES, Dim, Symbol, at_most, is_known, typical, value_of
 from ..ir.stages import Kind, Stage, StagePlan
 from ..ir.types import TensorType, int64
 from .base import KernelCall
@@ -25,7 +24,7 @@ from .lower_nests import TILE_ROWS, GroupPlan, Task
 from .lower_points import Place, Points
 from .lower_products import prepared
 from .lower_sharing import in_place_pairs
-from .lower_sizes import symbols_in_code
+from .lower_sizes import SymbolicCall, symbols_in_code
 from .lower_updates import emit_update
 
 SERIAL_COST = 200_000
@@ -42,24 +41,23 @@ COLUMN_ROWS = 16
 
 
 def lower_body(
-    body: Graph, inputs: Sequence[Value], outputs: Sequence[Value], values: dict[Symbol, int] | None = None
+    body: Graph, inputs: Sequence[Value], outputs: Sequence[Value], symbols: Sequence[Symbol] = ()
 ) -> tuple[KernelCall, ...]:
     """The calls that compute `outputs` from `inputs` as `body` says: one kernel, and one more when column folds leave
     partial results.
 
-    `values` are those of symbolic sizes: what is no part of the code, such as the size of a chunk, follows from them.
-    It gets more of its kind: symbols for numbers of chunks.
+    With `symbols`, the sizes that have no value yet, they are `SymbolicCall`s.
     """
     plan = StagePlan(body)
     work = sum(plan.work(s) for s in plan.units if isinstance(s, Stage))
     if typical(work) > SERIAL_COST:
         groups = Scheduler(plan, worth_sharing, unroll=False).run()
-        writer = BodyWriter(body, plan, inputs, outputs, work, KernelBuilder(values))
+        writer = BodyWriter(body, plan, inputs, outputs, work, KernelBuilder(symbols))
         if len(groups) == 1 and writer.write_split(groups[0]):
             return writer.calls()
     body, pinned = prepared(body)
     plan = StagePlan(body, pinned=pinned)
-    writer = BodyWriter(body, plan, inputs, outputs, work, KernelBuilder(values))
+    writer = BodyWriter(body, plan, inputs, outputs, work, KernelBuilder(symbols))
     writer.write_serial(Scheduler(plan, worth_sharing, unroll=True).run())
     return writer.calls()
 
@@ -89,6 +87,8 @@ class BodyWriter:
     readers: dict[Value, list[Group]] = field(default_factory=dict)
     extent: int = 1
     chunk: int = 1
+    chunks: Chunks | None = None
+    split: tuple[Symbol, Symbol] | None = None
 
     def __post_init__(self) -> None:
         self.points = Points(self.builder, self.places, self.plan.producers)
@@ -143,9 +143,10 @@ class BodyWriter:
                     return False
         return True
 
-    def _chunk(self, extent: Dim, least: int = 1, step: int = 1) -> int:
-        """The size of a chunk of the call at hand."""
-        return chunk_size(self.builder.value(extent), self.builder.value(self.work), least, step)
+    def _divide(self, extent: Dim, least: int = 1, step: int = 1) -> None:
+        """Lets the kernel be called in chunks."""
+        self.extent, self.chunks = extent, Chunks(self.work, least, step)  # type: ignore[assignment]
+        self.chunk = self.chunks.size(extent) if is_known(self.work, extent) else 0
 
     def scratch(self, value: Value) -> Place:
         """A place in memory of the call for a whole value."""
@@ -158,21 +159,20 @@ class BodyWriter:
         share."""
         if len(group.stages) == 1 and group.stages[0].kind is Kind.UPDATE and group.stages[0].sizes:
             self.add_outputs()
-            self.extent = emit_update(self.builder, self.points, self.plan, group.stages[0], split=True)
-            self.chunk = self._chunk(self.extent)
+            self._divide(emit_update(self.builder, self.points, self.plan, group.stages[0], split=True))
             return True
         count, ways = best_rows(self.plan, group)
         if typical(count) <= 1 or any(_long_sort(s) for s in group.stages):
             return False
         loops = GroupPlan(self.builder, self.plan, group)
         columns = [s for s, w in zip(group.stages, ways, strict=True) if w.column]
-        step = TILE_ROWS if loops.is_tiled else 1
-        self.extent, self.chunk = count, self._chunk(count, COLUMN_ROWS if columns else 1, step)
-        split: Dim = self.chunk
-        chunks = -(-self.builder.value(count) // self.chunk)
-        blocks: Dim = chunks
-        if not is_known(self.work, count):
-            split, blocks = self.builder.symbol("chunk", self.chunk), self.builder.symbol("blocks", chunks)
+        self._divide(count, COLUMN_ROWS if columns else 1, TILE_ROWS if loops.is_tiled else 1)
+        split: Dim
+        blocks: Dim
+        if self.chunk:
+            split, blocks = self.chunk, -(-count // self.chunk)
+        else:
+            self.split = split, blocks = self.builder.symbol("chunk"), self.builder.symbol("blocks")
         if blocks != 1:
             for stage in columns:
                 self.partial[stage.value] = Value(
@@ -248,8 +248,11 @@ class BodyWriter:
         if not is_line and (row_scalar or not loops.read_later(value)):
             return Place()
         part, most = value.type.size // loops.count, PART_BYTES // value.dtype.itemsize
-        if loops.row is not None and self.builder.value(part) <= most:
-            room = part if is_known(part) else most  # the code has room for all sizes that fit
+        if loops.row is not None and typical(part) <= most:
+            room = part
+            if not is_known(part):
+                room = most
+                self.builder.fits.append((part, most))
             return Place(self.builder.buffer(value.hint or "part", value.dtype, room, Role.LOCAL), part=part)
         return self.scratch(value)
 
@@ -348,21 +351,28 @@ class BodyWriter:
                 self.arguments.append((buffer, TensorType((buffer.size,), buffer.dtype)))
         body, sites = self.builder.levels[0].statements, self.builder.sites
         symbols = symbols_in_code(body)
-        values: list[Value | TensorType | bytes] = [v for _, v in self.arguments]
         buffers = [b for b, _ in self.arguments]
         if symbols:
             buffers.append(self.builder.buffer("sizes", int64, len(symbols), Role.INPUT))
-            values.append(array("q", map(self.builder.value, symbols)).tobytes())
         buffers += [b for b in self.builder.buffers if b.role is Role.LOCAL]
         kernel = named(summary(self.body), buffers, body, sites, symbols)
-        extent = self.extent if isinstance(self.extent, Value) else self.builder.value(self.extent)
-        call = KernelCall(kernel, tuple(values), extent, self.chunk, self.in_place(kernel), tuple(self.shared))
-        return (call, *self._joining())
+        return (self._call(kernel), *self._joining())
 
-    def in_place(self, kernel: Kernel) -> tuple[tuple[int, int], ...]:
-        """(output, input) arguments that may share memory."""
+    def _call(self, kernel: Kernel) -> KernelCall:
+        """The call of the kernel."""
+        arguments, shared = tuple(v for _, v in self.arguments), tuple(self.shared)
+        if not self.builder.symbols:
+            in_place = self.in_place(kernel, isinstance(self.extent, int) and self.chunk < self.extent)
+            return KernelCall(kernel, arguments, self.extent, self.chunk, in_place, shared)
+        whole, parts = self.in_place(kernel, False), self.in_place(kernel, True)
+        fits = tuple(self.builder.fits)
+        return SymbolicCall(
+            kernel, arguments, self.extent, self.chunk, whole, shared, self.chunks, self.split, parts, fits
+        )
+
+    def in_place(self, kernel: Kernel, chunks: bool) -> tuple[tuple[int, int], ...]:
+        """(output, input) arguments that may share memory; `chunks`: the kernel is called for parts of its range."""
         taken = {source for _, source in self.shared}
-        chunks = self.chunk < self.builder.value(self.extent)
         return tuple(pair for pair in in_place_pairs(kernel, chunks) if pair[1] not in taken)
 
     def _joining(self) -> tuple[KernelCall, ...]:
@@ -382,7 +392,7 @@ class BodyWriter:
                 outputs.append(outer)
         graph = Graph("join", tuple(params), tuple(nodes), tuple(results))
         inputs = [self.partial[r] for r in self.body.results if r in self.partial]
-        return lower_body(graph, inputs, outputs, self.builder.values)
+        return lower_body(graph, inputs, outputs, self.builder.symbols)
 
 
 def _long_sort(stage: Stage) -> bool:
@@ -390,14 +400,23 @@ def _long_sort(stage: Stage) -> bool:
     return stage.node.op is OPS.sort and stage.sizes[stage.folded[0]] * 8 > STACK_BYTES
 
 
-def chunk_size(extent: int, cost: int, least: int = 1, step: int = 1) -> int:
-    """The size of a chunk, from shapes only: at least `least`, a multiple of `step`; `extent` when sharing does not
-    pay."""
-    if cost <= SERIAL_COST or extent <= 1:
-        return max(extent, 1)
-    chunk = max(least, extent * CHUNK_COST // cost)
-    step = max(step, 64) if chunk >= 64 else step
-    return min(extent, max(chunk // step, 1) * step)
+@dataclass(frozen=True)
+class Chunks:
+    """How a kernel is called in chunks, from shapes only: as follows from its work, in chunks of at least `least`, a
+    multiple of `step`."""
+
+    work: Dim
+    least: int
+    step: int
+
+    def size(self, extent: Dim, values: Mapping[Symbol, int] = NO_VALUES) -> int:
+        """The size of a chunk; `extent` when sharing does not pay. `values` are those of symbolic sizes."""
+        count, cost = value_of(extent, values), value_of(self.work, values)
+        if cost <= SERIAL_COST or count <= 1:
+            return max(count, 1)
+        chunk = max(self.least, count * CHUNK_COST // cost)
+        step = max(self.step, 64) if chunk >= 64 else self.step
+        return min(count, max(chunk // step, 1) * step)
 
 
 def summary(body: Graph) -> str:

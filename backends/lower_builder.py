@@ -4,7 +4,7 @@ in."""
 from __future__ import annotations
 
 import keyword
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from ..ir.graph import Location
@@ -27,7 +27,7 @@ from ..ir.loops import (
     Statement,
     Store,
 )
-from ..ir.sizes import Dim, Symbol, value_of
+from ..ir.sizes import Dim, Symbol
 from ..ir.types import DType, bool_, int64
 
 _RESERVED = frozenset(keyword.kwlist) | {"start", "stop", "buffers", "range", "inf", "nan"}
@@ -45,28 +45,26 @@ class Level:
 class KernelBuilder:
     """The kernel being written. Level 0 is outside of all loops; `depth` of a scalar is the level that computes it.
 
-    `values` has the symbolic sizes of the call at hand: for what is no part of the code, such as the size of a chunk.
+    Attributes:
+        symbols: the symbolic sizes that the code may mention.
+        fits: (size, what it must not exceed): what the code takes for granted.
     """
 
-    def __init__(self, values: dict[Symbol, int] | None = None) -> None:
-        self.values = {} if values is None else values
+    def __init__(self, symbols: Sequence[Symbol] = ()) -> None:
+        self.symbols = list(symbols)
+        self.fits: list[tuple[Dim, int]] = []
         self.levels = [Level()]
         self.buffers: list[Buffer] = []
         self.sites: list[Site] = []
-        self._names = {symbol.name: 1 for symbol in self.values}
+        self._names = {symbol.name: 1 for symbol in symbols}
         self._depths: dict[str, int] = {START.name: 0, STOP.name: 0}
 
     # Sizes
 
-    def value(self, size: Dim) -> int:
-        """A size in the call at hand."""
-        return value_of(size, self.values)
-
-    def symbol(self, name: str, value: int) -> Symbol:
+    def symbol(self, name: str) -> Symbol:
         """A new symbol for a positive number that must not be part of the code."""
-        made = Symbol(self.name(name), least=1)
-        self.values[made] = value
-        return made
+        self.symbols.append(Symbol(self.name(name), least=1))
+        return self.symbols[-1]
 
     # Names and buffers
 

@@ -31,11 +31,11 @@ def is_whole(node: Node) -> bool:
     return is_small(StagePlan(node.regions[0].nodes[0].regions[0]))
 
 
-def lower_loop(node: Node, values: dict[Symbol, int] | None = None) -> KernelCall:
-    """The call of the kernel that is a whole loop; `values` are those of symbolic sizes."""
+def lower_loop(node: Node, symbols: Sequence[Symbol] = ()) -> KernelCall:
+    """The call of the kernel that is a whole loop; a `SymbolicCall` with `symbols`."""
     fusion = node.regions[0].nodes[0]
     body, pinned = prepared(fusion.regions[0])
-    writer = LoopWriter(body, StagePlan(body, pinned=pinned), (), (), 0, KernelBuilder(values), node=node)
+    writer = LoopWriter(body, StagePlan(body, pinned=pinned), (), (), 0, KernelBuilder(symbols), node=node)
     writer.write_loop()
     return writer.calls()[0]
 
@@ -94,7 +94,7 @@ class LoopWriter(BodyWriter):
             for k, local in enumerate(c.locals):
                 self.builder.store(c.buffer, Constant(k), local)
 
-    def in_place(self, kernel: Kernel) -> tuple[tuple[int, int], ...]:
+    def in_place(self, kernel: Kernel, chunks: bool) -> tuple[tuple[int, int], ...]:
         return ()  # the next iteration reads the inputs again
 
     # Arguments

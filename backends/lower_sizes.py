@@ -1,12 +1,38 @@
-"""Which symbols the code of a kernel mentions."""
+"""Calls of kernels whose sizes have no value yet, and which symbols the code of a kernel mentions."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from ..ir.index import Constant, Index, Quotient, Remainder, Sum
 from ..ir.loops import Apply, For, Let, Load, Position, Scalar, Set, Statement, Store, While
 from ..ir.sizes import Dim, Symbol, symbols_of
+from .base import KernelCall
+
+if TYPE_CHECKING:
+    from .lower_bodies import Chunks
+
+
+@dataclass(frozen=True)
+class SymbolicCall(KernelCall):
+    """A call whose types and extent may have symbols; `lower_symbolic.py` makes `KernelCall`s of it.
+
+    The kernel's last argument, the values of its symbols, is not among `arguments` yet. `chunk` is 0 when it follows
+    from the sizes, and `in_place` is for a call of the whole range.
+
+    Attributes:
+        chunks: how the range is divided, if it is.
+        split: symbols of this call alone: the size of a chunk, and the number of chunks.
+        in_place_by_chunks: as `in_place`, when the range is divided.
+        fits: (size, what it must not exceed): what the code takes for granted.
+    """
+
+    chunks: Chunks | None = None
+    split: tuple[Symbol, Symbol] | None = None
+    in_place_by_chunks: tuple[tuple[int, int], ...] = ()
+    fits: tuple[tuple[Dim, int], ...] = ()
 
 
 def symbols_in_code(body: Sequence[Statement]) -> tuple[Symbol, ...]:

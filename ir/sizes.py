@@ -287,6 +287,10 @@ def _shared(a: Monomial, b: Monomial) -> Monomial:
     return tuple(found)
 
 
+NO_VALUES: Mapping[Symbol, int] = {}
+"""The values of symbols where there are none."""
+
+
 # Values ---------------------------------------------------------------------------------------------------------------
 
 

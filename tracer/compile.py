@@ -273,7 +273,7 @@ def trace_program(
     while True:
         trace = Trace(name_of(function), whole)
         if sizes is not None and sizes.values:
-            trace.sizes = {"sizes": sizes.values, "axes": sizes.axes}
+            trace.notes = {"sizes": sizes}
             trace.shapes = {id(leaves[k]): (leaves[k], Size(shape)) for k, shape in sizes.shapes.items()}
         try:
             return Tracing(function, trace, key, leaves).program(args, kwargs)

@@ -19,17 +19,18 @@ import numpy as np
 from ..backends.base import KernelCall
 from ..backends.library import library_calls
 from ..backends.lower import lower
-from ..backends.lower_symbolic import lower_symbolic
+from ..backends.lower_symbolic import SymbolicProgram, calls_for, lower_symbolic
 from ..backends.numba_source import machine_source, python_source
 from ..ir.graph import Graph, Node
 from ..ir.interpret import interpret
 from ..ir.loops import Kernel
 from ..ir.resize import opened, resized
-from ..ir.sizes import Symbol, Undecided
+from ..ir.sizes import Undecided
 from ..passes.fusion import fuse
 from ..passes.options import Options
 from ..passes.pipeline import optimize
 from ..runtime.executable import Executable, compiled_from
+from .dynamic import Sizes
 from .explain import explain
 from .memory_use import MemoryUse, memory_use
 
@@ -63,7 +64,7 @@ class Build:
     def _timed(self, stage: str):
         start = time.perf_counter()
         yield
-        self.seconds[stage] = time.perf_counter() - start
+        self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - start
 
     @functools.cached_property
     def optimized(self) -> Graph:
@@ -71,31 +72,40 @@ class Build:
         with self._timed("optimize"):
             return optimize(self.traced, self.options)
 
-    @functools.cached_property
-    def sizes(self) -> Mapping[Symbol, int]:
-        """The sizes that change from call to call, in the calls that this program is for."""
-        return self.optimized.notes.get("sizes", {})
+    @property
+    def sizes(self) -> Sizes | None:
+        """The sizes that change from call to call, if there are any."""
+        return self.traced.notes.get("sizes")
 
     @functools.cached_property
-    def symbolic(self) -> Graph | None:
-        """The fused graph with symbols for such sizes; None when there are none, or when its meaning depends on them.
-        """
-        optimized = self.optimized
-        if not self.sizes:
+    def symbolic(self) -> SymbolicProgram | None:
+        """Fused and lowered with symbols for the sizes that change, which is done once for all calls that differ in
+        nothing else; None when there are no such sizes, or when what the program means depends on them."""
+        optimized, sizes = self.optimized, self.sizes
+        if sizes is None:
             return None
         try:
-            return fuse(opened(optimized, self.sizes))
+            with self._timed("fuse"):
+                graph = opened(optimized, sizes.values)
+                key = sizes.key(str(graph))
+                fused = None if key in sizes.lowered else fuse(graph)
         except Undecided as reason:
             self.not_symbolic = str(reason)
             return None
+        if fused is not None:
+            with self._timed("lower"):
+                sizes.lowered[key] = lower_symbolic(fused)
+        return sizes.lowered[key]
 
     @functools.cached_property
     def fused(self) -> Graph:
         """After fusion: fusion nodes, library calls, control flow."""
-        optimized = self.optimized
+        optimized, symbolic = self.optimized, self.symbolic
         with self._timed("fuse"):
-            symbolic = self.symbolic
-            return fuse(optimized) if symbolic is None else resized(symbolic, self.sizes)[0]
+            if symbolic is None:
+                return fuse(optimized)
+            assert self.sizes is not None
+            return resized(symbolic.fused, self.sizes.values)[0]
 
     @functools.cached_property
     def calls(self) -> Mapping[Node, tuple[KernelCall, ...]]:
@@ -106,7 +116,8 @@ class Build:
             if symbolic is None:
                 kernels = lower(fused)
             else:
-                kernels = lower_symbolic(symbolic, fused, self.sizes, self.fixed)
+                assert self.sizes is not None
+                kernels = calls_for(symbolic, fused, self.sizes.values, self.fixed)
             return {**kernels, **library_calls(fused, kernels)}
 
     @functools.cached_property

@@ -8,6 +8,7 @@ are never symbolic.
 
 from __future__ import annotations
 
+import hashlib
 import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -28,6 +29,9 @@ BAND = 16
 """One way of writing kernels serves sizes up to so many times larger or smaller than that by which it was decided."""
 
 
+MOST_LOWERED = 64
+"""Programs with symbols that one function keeps."""
+
 FROM_NOW_ON = " from now on"
 """Ends the news of an axis that became symbolic."""
 
@@ -40,11 +44,18 @@ class Sizes:
         values: symbol -> size.
         axes: symbol -> the axes that have this size, in words.
         shapes: argument leaf -> its shape, with sizes that remember their symbols.
+        lowered: what all calls share: the programs that differ in the values of symbols alone, by their key.
     """
 
     values: dict[Symbol, int] = field(default_factory=dict)
     axes: dict[Symbol, list[str]] = field(default_factory=dict)
     shapes: dict[int, tuple[int, ...]] = field(default_factory=dict)
+    lowered: dict[str, Any] = field(default_factory=dict)
+
+    def key(self, text: str) -> str:
+        """The key of a program with symbols; it also tells by which sizes decisions are made."""
+        hints = [(symbol.name, symbol.hint, symbol.least) for symbol in self.values]
+        return hashlib.sha256(f"{hints}\n{text}".encode()).hexdigest()
 
 
 @dataclass
@@ -68,11 +79,14 @@ class DynamicAxes:
     def __init__(self, wanted: Dynamic = None) -> None:
         self.wanted = wanted
         self.families: dict[Any, Family] = {}
+        self.lowered: dict[str, Any] = {}
 
     def note(self, key: Any, names: Sequence[str]) -> tuple[Sizes, str]:
         """The symbolic sizes of a call that is about to be traced, and what is new about them, in words."""
         if self.wanted is False:
             return Sizes(), ""
+        if len(self.lowered) > MOST_LOWERED:
+            self.lowered.clear()
         shapes = {k: part[1] for k, part in enumerate(key[1][1:-1]) if is_dense_tensor(part)}
         family = self.families.setdefault(without_sizes(key), Family())
         now = {(leaf, axis): n for leaf, shape in shapes.items() for axis, n in enumerate(shape)}
@@ -81,7 +95,7 @@ class DynamicAxes:
             family.history.setdefault(axis, []).append(n)
         if self.wanted is not None:
             family.symbolic.update(axis for axis in now if self._is_wanted(axis, names))
-        return _symbols(family, shapes, names), news
+        return _symbols(family, shapes, names, self.lowered), news
 
     def _changes(self, family: Family, now: Mapping[Axis, int], names: Sequence[str]) -> str:
         """Makes axes symbolic whose size is a second one; what changed of symbolic axes, in words."""
@@ -106,9 +120,11 @@ class DynamicAxes:
         return axis[1] in ((axes,) if isinstance(axes, int) else tuple(map(operator.index, axes)))
 
 
-def _symbols(family: Family, shapes: Mapping[int, tuple[int, ...]], names: Sequence[str]) -> Sizes:
+def _symbols(
+    family: Family, shapes: Mapping[int, tuple[int, ...]], names: Sequence[str], lowered: dict[str, Any]
+) -> Sizes:
     """A symbol for each symbolic axis; axes that have had equal sizes in every call share one."""
-    result = Sizes()
+    result = Sizes(lowered=lowered)
     symbols: dict[Axis, Symbol] = {}
     for leaf, shape in shapes.items():
         made: list[int] = []

@@ -37,9 +37,10 @@ def explain(build: Build) -> str:
 
 def _sizes(build: Build) -> Iterator[str]:
     """The sizes that change from call to call."""
-    axes = build.optimized.notes.get("axes", {})
-    for symbol, size in build.sizes.items():
-        yield f"symbolic size {symbol}, here {size}: {', '.join(axes[symbol])}"
+    sizes = build.sizes
+    if sizes is not None:
+        for symbol, size in sizes.values.items():
+            yield f"symbolic size {symbol}, here {size}: {', '.join(sizes.axes[symbol])}"
     if build.not_symbolic:
         yield f"all kernels are for these sizes alone: {build.not_symbolic}"
 

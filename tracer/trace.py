@@ -116,8 +116,8 @@ class Trace:
         """Values that were read through tensors that require grad -> where their cotangents go."""
         self.untracked: set[Value] = set()
         """Values made under no_grad."""
-        self.sizes: Mapping[str, Any] = {}
-        """The graph's notes of sizes that change from call to call."""
+        self.notes: Mapping[str, Any] = {}
+        """Notes of the graph: of sizes that change from call to call."""
         self.shapes: dict[int, tuple[Tensor, Size]] = {}
         """id of a tensor with memory -> (it, kept alive; its shape with symbolic sizes)."""
         self.stopped_reads: set[tuple[Node, int]] = set()
@@ -531,8 +531,8 @@ class Trace:
     def graph(self, results: Sequence[Value], notes: Mapping[str, Any] | None = None) -> Graph:
         """The graph of all that was traced, loops closed."""
         nodes = close_nodes(self.builder.nodes, {})
-        notes = {**(notes or {}), **self.sizes}
-        return Graph(self.name, tuple(self.builder.params), tuple(nodes), tuple(results), notes)
+        every = {**(notes or {}), **self.notes}
+        return Graph(self.name, tuple(self.builder.params), tuple(nodes), tuple(results), every)
 
     def roll_back(self) -> None:
         """Puts everything outside back as it was before the trace: written slots, gradient edges, versions."""
