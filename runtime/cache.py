@@ -72,8 +72,8 @@ def environment() -> Mapping[str, str]:
         generator.update(path.read_bytes())
     return {
         "weft's code generator": generator.hexdigest()[:16],
-        "numba": seam.metadata().version("numba"),
-        "llvmlite": seam.metadata().version("llvmlite"),
+        "numba": seam.version("numba"),
+        "llvmlite": seam.version("llvmlite"),
         "cpu": seam.cpu().identity() or seam.target().identity(),
     }
 

@@ -19,7 +19,6 @@ from ..ir.types import TensorType
 from . import layout as at
 from .assemble import Program, assemble
 from .blas import pin
-from .cache import code_cache
 from .check_plan import check_plan
 from .frames import Frame
 from .native import Native, native
@@ -32,13 +31,6 @@ Run = Callable[..., list[np.ndarray]]
 """(inputs, progress=None) -> new arrays."""
 Resolve = Callable[[Sequence[Any]], Sequence[int]]
 """Finds or makes the machine code of kernels: their addresses."""
-
-
-def compiled_from(source_of: Callable[[Any], str]) -> Resolve:
-    """Compiles kernels from the sources that `source_of` gives, through the code cache."""
-    return lambda kernels: (
-        [code.address for code in code_cache().kernels([source_of(k) for k in kernels])] if kernels else []
-    )
 
 
 class Executable:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import functools
 import importlib
+import importlib.util
+from pathlib import Path
 from typing import Any
 
 
@@ -39,9 +41,15 @@ def target() -> Any:
 
 
 @functools.cache
-def metadata() -> Any:
-    """`importlib.metadata`, which tells versions without importing what has them."""
-    return importlib.import_module("importlib.metadata")
+def version(package: str) -> str:
+    """The version of an installed package, which is not imported for that: mostly by the name of the folder of its
+    metadata, for the module that reads these takes long to import."""
+    spec = importlib.util.find_spec(package)
+    places = spec.submodule_search_locations if spec is not None else None
+    found = [p.name for place in places or () for p in Path(place).parent.glob(f"{package}-*.dist-info")]
+    if len(found) == 1:
+        return found[0].removesuffix(".dist-info").split("-")[1]
+    return importlib.import_module("importlib.metadata").version(package)
 
 
 @functools.cache

@@ -8,8 +8,8 @@ import pytest
 import weft
 from weft import nn
 from weft.nn import functional as F
-from weft.runtime import executable
 from weft.runtime.cache import CodeCache
+from weft.tracer import driver
 
 SIZES = (32, 48, 17, 100, 64)
 
@@ -18,7 +18,7 @@ SIZES = (32, 48, 17, 100, 64)
 def compiled(monkeypatch):
     """How many kernels were compiled so far; nothing is known at the start."""
     cache = CodeCache(None)
-    monkeypatch.setattr(executable, "code_cache", lambda: cache)
+    monkeypatch.setattr(driver, "code_cache", lambda: cache)
     return lambda: cache.statistics.compiled
 
 

@@ -113,12 +113,14 @@ class Capture:
     def run(self, function: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         """Calls the function with all its reads watched."""
         watched = self.watched(function)
-        previous = sys.getprofile()
-        sys.setprofile(self._profile if previous is None else previous)
-        try:
+        if sys.getprofile() is not None:  # a profiler stays on: it might be one that cannot be set again
             result = watched(*args, **kwargs)
-        finally:
-            sys.setprofile(previous)
+        else:
+            sys.setprofile(self._profile)
+            try:
+                result = watched(*args, **kwargs)
+            finally:
+                sys.setprofile(None)
         self._check_assignments()
         return result
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from ..ir.errors import TraceError
 from ..ir.graph import Graph
+from ..ir.stopwatch import Stopwatch
 from . import seam
 from .capture import Capture
 from .compiled_backward import trace_backward
@@ -275,8 +276,12 @@ def trace_program(
         if sizes is not None and sizes.values:
             trace.notes = {"sizes": sizes}
             trace.shapes = {id(leaves[k]): (leaves[k], Size(shape)) for k, shape in sizes.shapes.items()}
+        watch = Stopwatch()
         try:
-            return Tracing(function, trace, key, leaves).program(args, kwargs)
+            with watch.stage("trace"):
+                program = Tracing(function, trace, key, leaves).program(args, kwargs)
+            program.build.watch.seconds.update(watch.seconds)
+            return program
         except NeedsWholeStorage as need:
             if need.storage in whole:
                 raise error(

@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import functools
 import os
-import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -26,10 +25,12 @@ from ..ir.interpret import interpret
 from ..ir.loops import Kernel
 from ..ir.resize import opened, resized
 from ..ir.sizes import Undecided
+from ..ir.stopwatch import Stopwatch
 from ..passes.fusion import fuse
 from ..passes.options import Options
 from ..passes.pipeline import optimize
-from ..runtime.executable import Executable, compiled_from
+from ..runtime.cache import code_cache
+from ..runtime.executable import Executable
 from .dynamic import Sizes
 from .explain import explain
 from .memory_use import MemoryUse, memory_use
@@ -54,22 +55,18 @@ class Build:
     def __init__(self, traced: Graph, options: Options | None = None) -> None:
         self.traced = traced
         self.options = options if options is not None else options_from_environment()
-        self.seconds: dict[str, float] = {}
+        self.watch = Stopwatch()
+        self.origins: Counter[str] = Counter()
+        """How many kernels were compiled, or found on the disk or in memory."""
         self.fixed: dict[Node, str] = {}
         """Nodes whose kernels depend on the symbolic sizes, and why."""
         self.not_symbolic = ""
         """Why no kernel can do without the symbolic sizes."""
 
-    @contextmanager
-    def _timed(self, stage: str):
-        start = time.perf_counter()
-        yield
-        self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - start
-
     @functools.cached_property
     def optimized(self) -> Graph:
         """After the passes."""
-        with self._timed("optimize"):
+        with self.watch.stage("optimize"):
             return optimize(self.traced, self.options)
 
     @property
@@ -85,7 +82,7 @@ class Build:
         if sizes is None:
             return None
         try:
-            with self._timed("fuse"):
+            with self.watch.stage("fuse"):
                 graph = opened(optimized, sizes.values)
                 key = sizes.key(str(graph))
                 fused = None if key in sizes.lowered else fuse(graph)
@@ -93,7 +90,7 @@ class Build:
             self.not_symbolic = str(reason)
             return None
         if fused is not None:
-            with self._timed("lower"):
+            with self.watch.stage("lower"):
                 sizes.lowered[key] = lower_symbolic(fused)
         return sizes.lowered[key]
 
@@ -101,7 +98,7 @@ class Build:
     def fused(self) -> Graph:
         """After fusion: fusion nodes, library calls, control flow."""
         optimized, symbolic = self.optimized, self.symbolic
-        with self._timed("fuse"):
+        with self.watch.stage("fuse"):
             if symbolic is None:
                 return fuse(optimized)
             assert self.sizes is not None
@@ -111,7 +108,7 @@ class Build:
     def calls(self) -> Mapping[Node, tuple[KernelCall, ...]]:
         """The kernel calls of each node."""
         fused = self.fused
-        with self._timed("lower"):
+        with self.watch.stage("lower"):
             symbolic = self.symbolic
             if symbolic is None:
                 kernels = lower(fused)
@@ -124,8 +121,17 @@ class Build:
     def executable(self) -> Executable:
         """What runs."""
         calls = self.calls
-        with self._timed("compile"):
-            return Executable(self.fused, calls, compiled_from(machine_source), verify=self.options.verify)
+        with self.watch.stage("plan"):
+            return Executable(self.fused, calls, self._addresses, verify=self.options.verify)
+
+    def _addresses(self, kernels: Sequence[Any]) -> list[int]:
+        """The machine code of kernels, through the code cache."""
+        with self.watch.stage("emit"):
+            sources = [machine_source(kernel) for kernel in kernels]
+        with self.watch.stage("compile"):
+            codes = code_cache().kernels(sources) if sources else []
+        self.origins.update(code.origin for code in codes)
+        return [code.address for code in codes]
 
     def run(self, arrays: Sequence[Any], progress: Callable[[int, int], None] | None = None) -> list[np.ndarray]:
         """Executes the program: new arrays for the results that are not written into an input."""

@@ -14,6 +14,13 @@ if TYPE_CHECKING:
     from .driver import Build
 
 
+TIMED = ("trace", "optimize", "fuse", "lower", "emit", "compile", "plan")
+"""The stages that take time, in order; `compile` loads machine code, too."""
+
+ORIGINS = {"compiled": "compiled", "disk": "on the disk", "memory": "in memory"}
+"""Where machine code comes from -> in words."""
+
+
 def explain(build: Build) -> str:
     """Kernels and what they fused, library calls, copies, memory, seconds per stage."""
     plan = build.executable.plan
@@ -31,7 +38,7 @@ def explain(build: Build) -> str:
     lines.append("copies: none" if not copies else "copies:")
     lines += copies
     lines.append(f"arena: {plan.arena_bytes} bytes")
-    lines.append("seconds: " + ", ".join(f"{stage} {seconds:.3f}" for stage, seconds in build.seconds.items()))
+    lines.append(_time(build))
     return "\n".join(lines)
 
 
@@ -43,6 +50,14 @@ def _sizes(build: Build) -> Iterator[str]:
             yield f"symbolic size {symbol}, here {size}: {', '.join(sizes.axes[symbol])}"
     if build.not_symbolic:
         yield f"all kernels are for these sizes alone: {build.not_symbolic}"
+
+
+def _time(build: Build) -> str:
+    """Where the time went, stage by stage, and where the kernels come from."""
+    seconds = {stage: build.watch.seconds[stage] for stage in TIMED if stage in build.watch.seconds}
+    found = [f"{build.origins[origin]} {words}" for origin, words in ORIGINS.items() if build.origins[origin]]
+    total = f"{sum(seconds.values()):.3f}" + (f" for kernels that were {', '.join(found)}" if found else "")
+    return f"seconds: {', '.join(f'{stage} {spent:.3f}' for stage, spent in seconds.items())}; {total}"
 
 
 def _copy(step: Any, loops: int) -> str:
