@@ -166,11 +166,36 @@ print(*(code.origin for code in codes), *("numba" in sys.modules, "llvmlite" in 
 """
 
 
-def start_process(folder):
+PROGRAM = """
+import weft
+from weft import nn
+from weft.runtime.cache import code_cache
+
+weft.manual_seed(0)
+model = nn.Sequential(nn.Linear(7, 9), nn.Tanh(), nn.Linear(9, 5), nn.Tanh(), nn.Linear(5, 1))
+
+@weft.compile
+def step(x):
+    loss = model(x).square().mean()
+    loss.backward()
+    with weft.no_grad():
+        for p in model.parameters():
+            p.sub_(0.1 * p.grad)
+            p.grad.zero_()
+    return loss
+
+for rows in (4, 4, 6, 8):
+    step(weft.ones(rows, 7))
+print(code_cache().statistics.compiled > 0)
+"""
+
+
+def start_process(folder, program=CHILD):
     package = seam.__spec__.parent.split(".")[0]
     where = os.path.dirname(os.path.dirname(os.path.abspath(sys.modules[package].__file__)))
-    environment = dict(os.environ, PYTHONPATH=os.pathsep.join([where, os.environ.get("PYTHONPATH", "")]))
-    return subprocess.Popen([sys.executable, "-c", CHILD, str(folder)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+    path = os.pathsep.join([where, os.environ.get("PYTHONPATH", "")])
+    environment = dict(os.environ, PYTHONPATH=path, WEFT_CACHE_DIR=str(folder))
+    return subprocess.Popen([sys.executable, "-c", program, str(folder)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                             text=True, env=environment)
 
 
@@ -179,6 +204,11 @@ def test_a_warm_process_loads_no_compiler(tmp_path):
     fetch(tmp_path, 3)
     output, _ = start_process(tmp_path).communicate(source(2) + "=====" + source(3))
     assert output.split() == ["disk", "disk", "False", str(not seam.cpu().MAPS_OBJECTS), "False"]
+
+
+def test_a_program_is_the_same_in_every_process(tmp_path):
+    outputs = [start_process(tmp_path, PROGRAM).communicate()[0].split() for _ in range(3)]
+    assert outputs == [["True"], ["False"], ["False"]]
 
 
 def test_processes_compile_once_between_them(tmp_path):

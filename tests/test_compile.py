@@ -2,11 +2,13 @@
 stale."""
 
 import collections
+import cProfile
 import dataclasses
 import functools
 import gc
 import math
 import os
+import pstats
 import queue
 import threading
 import types
@@ -1712,3 +1714,14 @@ def test_repeated_calls_notice_what_changes_between_them():
     with pytest.raises(GradientError, match="freed"):
         step(x, 0.1, weights).backward()
     assert step._repeated is not None
+
+
+def test_a_profiler_stays_on():
+    f = weft.compile(lambda x: x * 2)
+    profile = cProfile.Profile()
+    profile.enable()
+    try:
+        assert f(weft.ones(3)).sum().item() == 6
+    finally:
+        profile.disable()
+    assert any("trace_program" in entry[2] for entry in pstats.Stats(profile).stats)

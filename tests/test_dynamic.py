@@ -7,6 +7,7 @@ import pytest
 
 import weft
 from weft import nn
+from weft.ir.sizes import SymbolicSize
 from weft.nn import functional as F
 from weft.runtime.cache import CodeCache
 from weft.tracer import driver
@@ -248,6 +249,96 @@ def test_many_sizes_are_no_error():
     for n in range(2, 90):
         assert f(weft.ones(n)).sum().item() == 2 * n
     assert f.traces == 88
+
+
+class Block(nn.Module):
+    """A transformer's block and its head, with causal attention."""
+
+    def __init__(self, width, heads, words):
+        super().__init__()
+        self.heads, self.words = heads, words
+        self.token, self.place = nn.Embedding(words, width), nn.Embedding(64, width)
+        self.before, self.after = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.attend, self.project = nn.Linear(width, 3 * width), nn.Linear(width, width)
+        self.up, self.down = nn.Linear(width, 2 * width), nn.Linear(2 * width, width)
+        self.head = nn.Linear(width, words)
+
+    def forward(self, tokens):
+        x = self.token(tokens) + self.place(weft.arange(tokens.shape[1]))
+        batch, length, width = x.shape
+        q, k, v = (
+            part.reshape(batch, length, self.heads, width // self.heads).transpose(1, 2)
+            for part in self.attend(self.before(x)).chunk(3, dim=-1)
+        )
+        scores = (q @ k.transpose(-2, -1)) / (width // self.heads) ** 0.5
+        later = weft.ones(length, length).tril() == 0
+        mixed = scores.masked_fill(later, float("-inf")).softmax(-1) @ v
+        x = x + self.project(mixed.transpose(1, 2).reshape(batch, length, width))
+        return self.head(x + self.down(F.gelu(self.up(self.after(x)))))
+
+
+def test_a_transformer_block_over_sequence_lengths(compiled):
+    weft.manual_seed(1)
+    models = [Block(32, 2, 11), Block(32, 2, 11)]
+    models[1].load_state_dict(models[0].state_dict())
+
+    def stepping(model):
+        optimizer = weft.optim.SGD(model.parameters(), lr=0.1)
+
+        def step(tokens, targets):
+            loss = F.cross_entropy(model(tokens).reshape(-1, model.words), targets.reshape(-1))
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            return loss
+
+        return step
+
+    steps = [weft.compile(stepping(models[0])), stepping(models[1])]
+
+    def call(length):
+        tokens, targets = weft.randint(0, 11, (3, length)), weft.randint(0, 11, (3, length))
+        close(steps[0](tokens, targets), steps[1](tokens, targets))
+
+    counts(call, (12, 12), compiled)
+    second, *others = counts(call, (20, 9, 33), compiled)
+    assert second > 0 and others == [0, 0]
+    assert "for these sizes alone" not in steps[0].explain()
+
+
+def test_what_the_code_takes_for_granted_is_checked(compiled):
+    """Rows are held on the stack while they are short enough for it."""
+    f = weft.compile(lambda x: F.softmax(x, dim=-1))
+
+    def call(size):
+        x = weft.randn(3, size)
+        close(f(x), F.softmax(x, dim=-1))
+
+    assert counts(call, (1000, 2000, 3000, 20_000, 4000), compiled)[2] == 0
+    call(20_001)
+    assert "for these sizes alone" in f.explain()
+
+
+def test_sizes_are_remembered_by_the_surface():
+    @weft.compile
+    def f(x):
+        n = x.shape[0]
+        views = x.T, x[1:], x[: n - 2], x[:, None], x.flatten(), x.reshape(n, -1), x.unsqueeze(0), x.expand(2, -1, -1)
+        joined = weft.cat([x, x]), weft.stack([x, x]), x.repeat(2, 1), x.flip(0), x.roll(1, 0), F.pad(x, (0, 0, 1, 1))
+        made = weft.arange(n), weft.ones(n, 2), weft.zeros_like(x), weft.randn(n), weft.full((n,), 2.0), weft.eye(n)
+        folded = x.sum(1), x.mean(1), x.max(1)[0], x.argmax(1), x.cumsum(0), x.sort(0)[0], x.softmax(0), x @ x.T
+        return [any(isinstance(m, SymbolicSize) for m in t.shape) for t in (*views, *joined, *made, *folded)]
+
+    assert not any(f(weft.ones(7, 3))) and all(f(weft.ones(9, 3)))
+
+
+def test_explain_tells_where_the_time_went(compiled):
+    f = weft.compile(lambda x: (x * 3).exp().sum())
+    f(weft.ones(5, 31))
+    line = f.explain().splitlines()[-1]
+    stages = ["trace", "optimize", "fuse", "lower", "emit", "compile", "plan"]
+    assert [part.split()[0] for part in line.removeprefix("seconds: ").split(";")[0].split(", ")] == stages
+    assert line.endswith("for kernels that were 1 compiled")
 
 
 def test_bad_indices_are_found(compiled):
