@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: demo test slow golden lint bench clean
+.PHONY: demo test slow golden lint bench suite clean
 
 demo: $(VENV)/.demo  ## trains a digit classifier as one native loop and shows what was compiled
 	$(BIN)/python examples/digits.py
@@ -23,6 +23,9 @@ lint: $(VENV)/.dev $(VENV)/typing/weft  ## style and types
 
 bench: $(VENV)/.bench  ## weft beside torch and JAX
 	$(BIN)/python benchmarks/book.py
+
+suite: $(VENV)/.bench  ## the same for kernels, training steps and calls: 20 minutes
+	$(BIN)/python benchmarks/suite.py --rounds 1 --second --busy
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info

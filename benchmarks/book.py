@@ -6,7 +6,8 @@
 """
 from __future__ import annotations
 
-from harness import Goal, main
+from report import Goal
+from runner import main
 
 MODULES = ("cases.rosenbrock", "cases.mlp", "cases.calls", "cases.eager", "cases.neighbour", "cases.start")
 

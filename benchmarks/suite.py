@@ -2,11 +2,14 @@
 
     python benchmarks/suite.py                                     # everything
     python benchmarks/suite.py --case lenet --rounds 2             # one case, quickly
-    python benchmarks/suite.py --second --page docs/benchmarks.md  # second processes too, and the tables into the page
+    python benchmarks/suite.py --rounds 1 --second --busy --json suite.json --resume --page docs/benchmarks-suite.md
+        # second processes, and all steps beside a busy process, too; what an interrupted run measured is kept
+    python benchmarks/suite.py --json suite.json --report          # nothing is measured
 """
 from __future__ import annotations
 
-from harness import FASTEST, Goal, Share, main
+from report import FASTEST, Goal, Share
+from runner import main
 
 MODULES = (
     "cases.rosenbrock",
@@ -42,14 +45,19 @@ MEMORY = ("pointwise", "views", "stencil", "adam")
 
 COMPILED = (*LARGE, "mlp_adam_64", "lstm", "tiny")
 
+WAYS = {**dict.fromkeys(COMPILED, "weft"), **SMALL, "call": "weft, compiled"}
+"""Every case -> the way to run it in weft."""
+
 GOALS = (
     *(Goal(case, peer, 0.5, FASTEST) for case, peer in SMALL.items()),
     *(Goal("call", "weft, compiled", 0.5, peer) for peer in ("JAX, jit", "torch.compile")),
     *(Goal(case, "weft", 1, FASTEST) for case in LARGE),
     *(Share(case, "weft", 0.8) for case in MEMORY),
     *(Goal(case, "weft", 1 if case in QUICK else 2, "JAX, jit", "first_call") for case in COMPILED),
-    *(Goal(case, "weft", 0.2, "torch.compile", "first_call") for case in COMPILED),
-    *(Goal(case, "weft", 0.3, figure="second_start") for case in COMPILED),
+    *(Goal(case, peer, 0.2, "torch.compile", "first_call") for case, peer in WAYS.items()),
+    *(Goal(case, peer, 0.3, figure="second_start") for case, peer in WAYS.items()),
+    *(Goal(case, peer, 1, of, "memory") for case, peer in WAYS.items() for of in ("weft, eager", "torch, eager")),
+    *(Goal(case, peer, 2.5, figure="slowdown") for case, peer in WAYS.items()),
 )
 
 if __name__ == "__main__":

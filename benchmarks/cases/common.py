@@ -21,12 +21,14 @@ def plain(function: Any) -> Any:
 
 
 def peers_of(make: Make, **others: tuple[str, Prepare]) -> Mapping[str, tuple[str, Prepare]]:
-    """weft, torch and torch.compile on one program; and others, whose names may have underscores for `, `."""
+    """weft and torch, both compiled and not, on one program; and others, whose names have underscores for `, `
+    and further ones for spaces."""
     return {
         "weft": ("weft", lambda weft: make(weft, weft.compile, weft.float32)),
+        "weft, eager": ("weft", lambda weft: make(weft, plain, weft.float32)),
         "torch, eager": ("torch", lambda torch: make(torch, plain, torch.float32)),
         "torch.compile": ("torch", lambda torch: make(torch, torch.compile, torch.float32)),
-        **{name.replace("_", ", "): peer for name, peer in others.items()},
+        **{name.replace("_", ", ", 1).replace("_", " "): peer for name, peer in others.items()},
     }
 
 

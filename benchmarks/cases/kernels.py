@@ -1,6 +1,7 @@
 """Kernels that memory or arithmetic limits: elementwise chains, rows, views, a stencil, option prices; gradients."""
 from __future__ import annotations
 
+import importlib
 import types
 from typing import Any
 
@@ -59,6 +60,20 @@ def pointwise_gradient_jax(jax: Any) -> Work:
     return jax_kernel(jax, jax.grad(lambda x, y: chain(functions, x, y).sum(), (0, 1)), *chain_arrays())
 
 
+def pointwise_gradient_numpy(numpy: Any) -> Work:
+    """The derivative done on paper."""
+    x, y = chain_arrays()
+
+    def slopes() -> Any:
+        t, e = np.tanh(x * y), np.exp(-x * x)
+        s = 1 / (1 + np.exp(-t - e))
+        outer = s * (1 - s)
+        inner = outer * (1 - t * t)
+        return inner * y - 2 * outer * e * x, inner * x
+
+    return kernel(slopes)
+
+
 # ---- rows ------------------------------------------------------------------------------------------------------------
 
 ROWS, COLUMNS = 4096, 512
@@ -87,6 +102,25 @@ def rows_jax(jax: Any) -> Work:
         return (jax.nn.softmax(normed @ w) * seed).sum()
 
     return jax_kernel(jax, jax.grad(loss, (0, 1)), *row_arrays())
+
+
+def rows_numpy(numpy: Any) -> Work:
+    """The derivative done on paper."""
+    x, w, seed = row_arrays()
+
+    def slopes() -> Any:
+        centred = x - x.mean(1, keepdims=True)
+        scale = 1 / np.sqrt((centred * centred).mean(1, keepdims=True) + np.float32(1e-5))
+        normed = centred * scale
+        logits = normed @ w
+        e = np.exp(logits - logits.max(1, keepdims=True))
+        share = e / e.sum(1, keepdims=True)
+        back = share * (seed - (share * seed).sum(1, keepdims=True))
+        slope = back @ w.T
+        along = (slope * normed).mean(1, keepdims=True)
+        return scale * (slope - slope.mean(1, keepdims=True) - normed * along), normed.T @ back
+
+    return kernel(slopes)
 
 
 # ---- views -----------------------------------------------------------------------------------------------------------
@@ -245,6 +279,22 @@ def black_scholes_jax(jax: Any) -> Work:
     return kernel(lambda: jax.block_until_ready((prices(*arguments), *slopes(*arguments))))
 
 
+def black_scholes_numpy(scipy: Any) -> Work:
+    """The derivatives done on paper."""
+    spot, strike, years, volatility = options()
+    erf = importlib.import_module("scipy.special").erf
+
+    def prices_and_slopes() -> Any:
+        root = np.sqrt(years)
+        spread = volatility * root
+        d1 = (np.log(spot / strike) + (0.02 + 0.5 * volatility * volatility) * years) / spread
+        below, below2 = (0.5 * (1 + erf(z * np.float32(0.5**0.5))) for z in (d1, d1 - spread))
+        density = np.exp(-0.5 * d1 * d1) * np.float32((2 * np.pi) ** -0.5)
+        return spot * below - strike * np.exp(-0.02 * years) * below2, below, spot * density * root
+
+    return kernel(prices_and_slopes)
+
+
 CASES = (
     Case(
         "pointwise",
@@ -256,7 +306,11 @@ CASES = (
     Case(
         "pointwise_gradient",
         "The gradient of its sum by both operands.",
-        peers_of(pointwise_gradient, JAX_jit=("jax", pointwise_gradient_jax)),
+        peers_of(
+            pointwise_gradient,
+            JAX_jit=("jax", pointwise_gradient_jax),
+            NumPy_by_hand=("numpy", pointwise_gradient_numpy),
+        ),
         expected_of(pointwise_gradient),
         bytes=16 * MANY,
         tolerance=1e-3,
@@ -264,7 +318,7 @@ CASES = (
     Case(
         "rows",
         "The gradients of a weighted sum of `softmax(layer_norm(x) @ w)` by x (4096 x 512) and w.",
-        peers_of(rows, JAX_jit=("jax", rows_jax)),
+        peers_of(rows, JAX_jit=("jax", rows_jax), NumPy_by_hand=("numpy", rows_numpy)),
         expected_of(rows),
         bytes=4 * ROWS * COLUMNS * 3,
         flops=6.0 * ROWS * COLUMNS * COLUMNS,
@@ -291,7 +345,7 @@ CASES = (
     Case(
         "black_scholes",
         "A million prices of options, and their derivatives by spot and volatility.",
-        peers_of(black_scholes, JAX_jit=("jax", black_scholes_jax)),
+        peers_of(black_scholes, JAX_jit=("jax", black_scholes_jax), SciPy_by_hand=("scipy", black_scholes_numpy)),
         expected_of(black_scholes),
         bytes=4 * OPTIONS * (5 + 6),
         tolerance=1e-3,

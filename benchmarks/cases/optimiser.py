@@ -56,12 +56,37 @@ def updating_jax(jax: Any) -> Work:
     return Work(run, 1, answer)
 
 
+def updating_numpy(numpy: Any) -> Work:
+    values, slopes = parameter_arrays()
+    means, squares = ([np.zeros_like(v) for v in values] for _ in range(2))
+    count = [0]
+
+    def run() -> None:
+        count[0] += 1
+        size = np.float32(RATE / (1 - 0.9 ** count[0]))
+        scale = np.float32(1 / (1 - 0.999 ** count[0]) ** 0.5)
+        for p, g, mean, square in zip(values, slopes, means, squares, strict=True):
+            mean += np.float32(0.1) * (g - mean)
+            square *= np.float32(0.999)
+            square += np.float32(0.001) * g * g
+            p -= size * mean / (np.sqrt(square) * scale + np.float32(1e-8))
+
+    def answer() -> Any:
+        for _ in range(STEPS):
+            run()
+        return np.array([p[-1] for p in values])
+
+    return Work(run, 1, answer)
+
 
 CASES = (
     Case(
         "adam",
         "A step of Adam over 50 tensors of 10 to a million elements.",
-        {**peers_of(updating, JAX_jit=("jax", updating_jax)), "torch, fused": ("torch", updating_torch_fused)},
+        {
+            **peers_of(updating, JAX_jit=("jax", updating_jax), NumPy=("numpy", updating_numpy)),
+            "torch, fused": ("torch", updating_torch_fused),
+        },
         expected_of(updating),
         bytes=4.0 * sum(SIZES) * 7,
         tolerance=1e-3,

@@ -123,6 +123,20 @@ def jax_looping(jax: Any, steps: int) -> Work:
     return Work(run, steps, lambda: run(STEPS))
 
 
+def numpy_loop(numpy: Any) -> Work:
+    """The derivative done on paper, an array operation at a time."""
+    rate = np.float32(RATE)
+
+    def run() -> Any:
+        x = np.array(START, np.float32)
+        for _ in range(STEPS):
+            bow = x[1] - x[0] * x[0]
+            x -= rate * np.array([-2 * (1 - x[0]) - 20 * x[0] * bow, 10 * bow], np.float32)
+        return x
+
+    return Work(run, STEPS, run)
+
+
 def by_hand(numba: Any) -> Work:
     return by_hand_looping(numba, STEPS)
 
@@ -162,6 +176,7 @@ CASES = (
             "torch.compile": ("torch", torch_compile),
             "JAX, jit": ("jax", jax_step),
             "JAX, fori_loop": ("jax", jax_loop),
+            "NumPy, by hand": ("numpy", numpy_loop),
             "by hand (Numba)": ("numba", by_hand),
         },
         expected,
