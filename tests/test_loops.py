@@ -940,11 +940,28 @@ def value_of_the_last_iteration(x):
     return y * h
 
 
+def rotated_with_what_needs_no_gradient(x):
+    a, b, c = x * 1, x.detach().cos(), x.detach().sin()
+    for i in weft.range(4):
+        a = (b + i).cos() * a.sin()
+        a, b, c = b, c, a
+    return a * 3 + b * 2 + c
+
+
+def swapped_unread(x):
+    a, b = x * 1, x.detach() * 2
+    for _ in weft.range(5):
+        a, b = b, a
+    return a * 3 + b * b
+
+
 @pytest.mark.parametrize(
     "program",
     [
         chain,
         swapped,
+        rotated_with_what_needs_no_gradient,
+        swapped_unread,
         through_views,
         through_storage,
         recorded,
@@ -970,6 +987,16 @@ def test_gradients_through_a_loop(program):
         y.sum().backward()
         program.gradient = getattr(program, "gradient", x.grad)
         same(x.grad, program.gradient)
+
+
+def test_a_loop_that_starts_from_rows_begins_with_the_first_iteration():
+    def f(x, n):
+        h, c = x.reshape(3, 1)[1], x[1:]
+        for _ in weft.range(n):
+            h, c = h * 0.5 + c.sum(), c.sin() * h
+        return h, c
+
+    assert "loop %c0, %n" in agree(f).ir("traced")
 
 
 def test_second_derivatives_through_a_loop():

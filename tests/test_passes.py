@@ -436,7 +436,7 @@ def test_symbolic_sizes_pass_through():
     assert "exp" in names(optimize(graph, Options(verify=True)))
 
 
-# peeled iterations ---------------------------------------------------------------------------------------------------
+# peeled iterations ----------------------------------------------------------------------------------------------------
 
 
 def peeled(

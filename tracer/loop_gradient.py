@@ -19,8 +19,9 @@ from ..ir.errors import GradientError
 from ..ir.graph import Node, Value
 from ..ir.op import Trait
 from ..ir.ops import OPS
+from ..passes.records import active_keys, steps_of
 from .location import error
-from .loop_draft import Carried, LoopDraft, close
+from .loop_draft import Carried, LoopDraft, close, close_nodes, free_values
 from .tape import Edge, Placeholder, Record
 from .tensor import Tensor
 
@@ -124,6 +125,22 @@ def edge_after(trace: Trace, draft: LoopDraft, value: Value) -> Edge:
         sequence = next(first for first, _, captured in trace.captured if captured is draft)
         draft.record = LoopRecord(trace, draft, sequence)
     return draft.record, draft.record.position(value)
+
+
+def tracked_values(trace: Trace, draft: LoopDraft) -> set[Value]:
+    """The values of an iteration to which gradients flow, in some iteration if not in the recorded one."""
+    if not trace.value_edges:
+        return set()
+    env: dict[Value, Value] = {}
+    steps = steps_of(close_nodes(stopped_nodes(trace, draft.nodes, env), {}))
+    sources = {v for v in free_values(draft) if v in trace.value_edges}
+    sources |= {c.current for c in draft.carried if c.initial in trace.value_edges}
+    while True:
+        active = active_keys(steps, sources)
+        grown = sources | {c.current for c in draft.carried if env.get(c.following, c.following) in active}
+        if grown == sources:
+            return {v for v in (*active, *env) if env.get(v, v) in active}
+        sources = grown
 
 
 def with_stops(trace: Trace, draft: LoopDraft, outer: Mapping[Value, Value] = MappingProxyType({})) -> LoopDraft:

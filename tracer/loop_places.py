@@ -314,6 +314,21 @@ class Transition:
         for place, last in self.moved.items():
             yield self.middle[place], last
 
+    def note_edges(self, initial: set[Value]) -> None:
+        """Lets the trace know where cotangents of the values that a loop starts from go: its body may not read them."""
+        trace = self.end.trace
+        for place, holder in self.before_a.holders.items():
+            value = self.first.get(place)
+            if value in initial and isinstance(holder, Tensor) and trace.states[holder._storage].value is value:
+                trace.note_storage_edge(holder, value)
+
+    def computed(self, values: set[Value]) -> Iterator[tuple[Tensor, Value]]:
+        """(tensor, value) of the places that `b` gave one of `values`, which it computed."""
+        for place, value in self.last.items():
+            holder = self.end.holders.get(place) if isinstance(place, str) else None
+            if value in values and value in self.made and isinstance(holder, Tensor):
+                yield holder, value
+
     def following(self, first: Value, middle: Value) -> Value:
         """What the places hold after `b` that held `first` before `a` and `middle` before `b`."""
         values = {self.last[q] for q in self._holders.get(middle, ()) if self.first.get(q) is first and q in self.last}

@@ -21,7 +21,7 @@ from ..ir.types import TensorType, int64
 from .dispatch import EMIT, apply
 from .location import error, user_location
 from .loop_draft import Carried, LoopDraft
-from .loop_gradient import edge_after
+from .loop_gradient import edge_after, tracked_values
 from .loop_places import Boundary, Transition, depends, python_change, shown
 from .progress import progress_bar
 from .scalars import RuntimeScalar, known_example
@@ -29,7 +29,7 @@ from .state import STATE
 from .storage import Storage
 from .tape import tensor_requires_grad
 from .tensor import Tensor
-from .trace import Trace
+from .trace import Trace, is_detached
 from .unify import Mismatch, Unifier
 
 MOST_RECORDED = 8
@@ -152,7 +152,7 @@ class _Capture:
         nodes: list[Any] = self.trace.builder.nodes  # drafts of loops among them
         del nodes[before_a.position :]
         draft = self._draft(period, first, b, carried)
-        nodes.append(draft)
+        nodes += [*unifier.before, draft]
         self._forward(draft, unifier, a)
         self.trace.captured.append((before_a.records, end.records, draft))
         self._rebind(draft, transition, end, frame)
@@ -231,6 +231,8 @@ class _Capture:
         loop.
         """
         trace = self.trace
+        transition.note_edges({c.initial for c in draft.carried})
+        tracked = tracked_values(trace, draft)
         for place, value in transition.moved.items():
             last = draft.last(value)
             trace.after_loops.add(last)
@@ -246,9 +248,12 @@ class _Capture:
                 f"a write into `{shown(place)}`: which tensor it is depends on the number of iterations of the loop at "
                 f"{self.loc}; clone() it before it is written"
             )
-            if tensor_requires_grad(holder):
+            if value in tracked and not is_detached(holder):
                 fresh._edge, fresh._requires_grad = edge_after(trace, draft, value), True
             end.setters[place](fresh)
+        for holder, value in transition.computed(tracked):
+            if not tensor_requires_grad(holder) and not is_detached(holder):
+                holder._edge, holder._requires_grad = edge_after(trace, draft, value), True
         if transition.moved and sys.version_info < (3, 13):
             # the variables were set in a snapshot of the frame's
             ctypes.pythonapi.PyFrame_LocalsToFast(ctypes.py_object(frame), ctypes.c_int(0))

@@ -155,7 +155,7 @@ class Trace:
         if self.region_records:
             self._note_region_edge(tensor, value)
         elif path and STATE.grad_enabled:
-            self._note_storage_edge(tensor, value)
+            self.note_storage_edge(tensor, value)
         if not path:
             return self._shown(tensor, value)
         cache = tensor._cache
@@ -175,7 +175,7 @@ class Trace:
             return self.stop_gradient(value)
         return value
 
-    def _note_storage_edge(self, tensor: Tensor, value: Value) -> None:
+    def note_storage_edge(self, tensor: Tensor, value: Value) -> None:
         """Notes where a cotangent of the value in a view's storage goes."""
         base = tensor if tensor._base is None else tensor._base
         if base._requires_grad and value.dtype.is_floating_point:
@@ -384,7 +384,7 @@ class Trace:
             raise error(TraceError, state.reason_read_only)
         base = self.resolve(state.value)
         if STATE.grad_enabled:
-            self._note_storage_edge(target, base)
+            self.note_storage_edge(target, base)
         state.value = self._store(base, path, value)
 
     def _store(self, base: Value, path: tuple[Step, ...], new: Value) -> Value:

@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from ..ir.compare import same_graph
-from ..ir.graph import Value
+from ..ir.graph import Node, Value
+from ..ir.op import Trait
 from .loop_draft import Carried, LoopDraft
 
 
@@ -29,14 +30,33 @@ class Unifier:
         self.pairs: dict[Value, Value] = {}
         """Outside value that `b` reads -> the one that `a` reads in the same places."""
         self.invariant: set[Value] = set()
+        self.before: list[Any] = []
+        """Nodes of `a` that stand before the loop."""
 
     def segments(self, a: Sequence[Any], b: Sequence[Any], top: bool = True) -> None:
         """Compares two lists of nodes."""
+        if top:
+            a = self._without_first_views(a, b)
         for x, y in zip(a, b, strict=False):
             self.node(x, y, top)
         if len(a) != len(b):
             longer, extra = (a, "one iteration") if len(a) > len(b) else (b, "the next")
             raise Mismatch(f"{extra} has an operation more: {describe(longer[min(len(a), len(b))])}")
+
+    def _without_first_views(self, a: Sequence[Any], b: Sequence[Any]) -> list[Any]:
+        """`a` without those views of outside values that `b` does not take: the first iteration takes a view of what
+        the variables start with, for example of a row, where the others read what the iteration before computed.
+        """
+        made = {*self.match, *(v for node in a for v in node.outputs)}
+        kept: list[Any] = []
+        for x in a:
+            like = b[len(kept)] if len(kept) < len(b) else None
+            if is_view(x) and made.isdisjoint(x.inputs) and not (is_view(like) and same_kind(x, like)):
+                self.before.append(x)
+                made.difference_update(x.outputs)
+            else:
+                kept.append(x)
+        return kept
 
     def node(self, x: Any, y: Any, top: bool) -> None:
         """Compares two nodes, or two drafts of inner loops."""
@@ -46,9 +66,8 @@ class Unifier:
         if (
             isinstance(x, LoopDraft)
             or isinstance(y, LoopDraft)
-            or x.op is not y.op
             or len(x.inputs) != len(y.inputs)
-            or not same_attrs(x.attrs, y.attrs)
+            or not same_kind(x, y)
             or len(x.regions) != len(y.regions)
             or not all(map(same_graph, x.regions, y.regions))
         ):
@@ -137,6 +156,16 @@ class Unifier:
                 raise Mismatch("two variables that held different values hold the same one now")
             result.append(Carried(u, v, w))
         return result
+
+
+def is_view(node: Any) -> bool:
+    """Whether a node (or a draft, or None) is a view."""
+    return isinstance(node, Node) and node.op.has(Trait.VIEW)
+
+
+def same_kind(x: Node, y: Node) -> bool:
+    """Whether two nodes do the same to what they read."""
+    return x.op is y.op and same_attrs(x.attrs, y.attrs)
 
 
 def same_attrs(a: Any, b: Any) -> bool:
