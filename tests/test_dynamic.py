@@ -347,3 +347,43 @@ def test_bad_indices_are_found(compiled):
         close(f(weft.arange(n).float(), weft.tensor([1, n - 1])), weft.tensor([2.0, 2.0 * n - 2]))
         with pytest.raises(IndexError, match=f"size {n}"):
             f(weft.arange(n).float(), weft.tensor([1, n]))
+
+
+LAYERS = {
+    "Conv2d": (lambda: nn.Conv2d(3, 4, 3, padding=1), (3, 9, 9)),
+    "ConvTranspose2d": (lambda: nn.ConvTranspose2d(3, 4, 3, stride=2), (3, 5, 5)),
+    "MaxPool2d": (lambda: nn.MaxPool2d(3, 2, 1), (3, 9, 9)),
+    "AvgPool2d": (lambda: nn.AvgPool2d(3, 2, 1, count_include_pad=False), (3, 9, 9)),
+    "BatchNorm2d": (lambda: nn.BatchNorm2d(3), (3, 5, 5)),
+    "InstanceNorm2d": (lambda: nn.InstanceNorm2d(3, affine=True, track_running_stats=True), (3, 5, 5)),
+    "GroupNorm": (lambda: nn.GroupNorm(1, 3), (3, 5, 5)),
+    "LayerNorm": (lambda: nn.LayerNorm(7), (4, 7)),
+    "LSTM": (lambda: nn.LSTM(3, 4, batch_first=True), (6, 3)),
+    "TransformerEncoderLayer": (lambda: nn.TransformerEncoderLayer(4, 2, 8, 0.0, batch_first=True), (6, 4)),
+}
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_layers(name, compiled):
+    """Outputs and gradients, by the input and the parameters, are those of eager mode."""
+    make, shape = LAYERS[name]
+    weft.manual_seed(2)
+    layer = make()
+
+    def slopes(x):
+        result = layer(x)
+        result = result if isinstance(result, weft.Tensor) else result[0]
+        layer.zero_grad()
+        (result * result).sum().backward()
+        return result, x.grad, *(p.grad for p in layer.parameters())
+
+    f = weft.compile(slopes)
+
+    def call(size):
+        x = weft.randn(size, *shape)
+        a, b = x.clone().requires_grad_(), x.clone().requires_grad_()
+        found = [r.detach().clone() for r in f(a)]
+        for one, other in zip(found, slopes(b), strict=True):
+            close(one, other, 2e-3)
+
+    assert counts(call, (20, 24, 28, 37), compiled)[2:] == [0, 0]

@@ -187,6 +187,6 @@ def _update(
     running_mean: Tensor | None, running_var: Tensor | None, mean: Tensor, var: Tensor, momentum: Any, count: int
 ) -> None:
     """Moves running statistics towards those of a batch; the variance without the bias of a sample of `count`."""
-    for running, now in ((running_mean, mean), (running_var, var * (count / max(count - 1, 1)))):
+    for running, now in ((running_mean, mean), (running_var, var * count / (count - 1))):
         if running is not None:
             running.mul_(1 - momentum).add_(now.detach() * momentum)
