@@ -1,5 +1,8 @@
-"""BLAS of the process: its addresses, from SciPy, and the pin that keeps it on one thread while weft's programs run
-on it."""
+"""BLAS of the process: its addresses, from SciPy, and how its threads are counted.
+
+While weft's programs run on it BLAS is kept on one thread (`entry_native.pin_blas`): weft's own threads share its work
+out, and two pools of threads in turn would fight for the processors.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ import ctypes
 import functools
 import importlib.machinery
 import importlib.util
+import os
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -14,7 +18,6 @@ from typing import Any
 
 import numpy as np
 
-from ..backends.native.locks import ForkSafeLock
 from ..ir.errors import WeftError
 from ..ir.routines import BLAS_ROUTINES
 from . import layout, seam
@@ -34,6 +37,10 @@ def load_blas(table: np.ndarray) -> None:
     exported = _module().__pyx_capi__
     for number, name in enumerate(BLAS_ROUTINES):
         table[layout.BLAS + number] = _pointer(exported[name])
+    for word, function in zip((layout.PIN_GET, layout.PIN_SET), thread_functions() or (), strict=False):
+        table[word] = ctypes.cast(function, ctypes.c_void_p).value
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=functools.partial(_after_fork, table))
 
 
 def _module() -> ModuleType:
@@ -63,39 +70,17 @@ def _pointer(capsule: Any) -> int:
     return pointer(capsule, name(capsule))
 
 
-class Pin:
-    """Keeps BLAS on one thread from the first program that enters to the last that leaves: weft's own threads share
-    its work out, and two pools of threads in turn would fight for the processors."""
-
-    def __init__(self) -> None:
-        library = ctypes.CDLL(_module().__file__)
-        found = next((pair for pair in _THREAD_FUNCTIONS if hasattr(library, pair[0])), None)
-        self.get = getattr(library, found[0]) if found else lambda: 1
-        self.set = getattr(library, found[1]) if found else lambda threads: None
-        self._lock = ForkSafeLock()
-        self._inside = 0
-        self._before = 1
-
-    def __enter__(self) -> None:
-        with self._lock:
-            self._inside += 1
-            if self._inside == 1:
-                self._before = self.get()
-                if self._before != 1:
-                    self.set(1)
-
-    def __exit__(self, *error: object) -> None:
-        with self._lock:
-            self._inside -= 1
-            if self._inside == 0 and self._before != 1:
-                self.set(self._before)
+@functools.cache
+def thread_functions() -> tuple[Any, Any] | None:
+    """How the number of threads of BLAS is read and set; None where it has none."""
+    library = ctypes.CDLL(_module().__file__)
+    found = next((pair for pair in _THREAD_FUNCTIONS if hasattr(library, pair[0])), None)
+    return None if found is None else (getattr(library, found[0]), getattr(library, found[1]))
 
 
-def pin() -> Pin:
-    """The one pin of this process."""
-    with _LOCK:
-        return _only()
-
-
-_LOCK = ForkSafeLock()
-_only = functools.cache(Pin)
+def _after_fork(table: np.ndarray) -> None:
+    """The programs in which other threads were do not run in the child: BLAS has its own threads back."""
+    functions = thread_functions()
+    if table[layout.PIN_INSIDE] and functions is not None:
+        table[layout.PIN_INSIDE] = 0
+        functions[1](int(table[layout.PIN_BEFORE]))

@@ -4,7 +4,6 @@ same interface."""
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -18,17 +17,19 @@ from ..ir.routines import Routine
 from ..ir.types import TensorType
 from . import layout as at
 from .assemble import Program, assemble
-from .blas import pin
+from .builtins import builtin
 from .check_plan import check_plan
 from .frames import Frame
 from .native import Native, native
 from .planner import plan_program
-from .threads import State, ensure_workers
+from .threads import ensure_workers
 
 Progress = Callable[[int, int], None]
 """Called now and then with (iterations done, iterations in all) of the loop that no other loop surrounds."""
 Run = Callable[..., list[np.ndarray]]
 """(inputs, progress=None) -> new arrays."""
+BRIEF = 1 << 16
+"""Bytes that a program without loops and products may touch and still be called brief."""
 Resolve = Callable[[Sequence[Any]], Sequence[int]]
 """Finds or makes the machine code of kernels: their addresses."""
 
@@ -36,10 +37,10 @@ Resolve = Callable[[Sequence[Any]], Sequence[int]]
 class Executable:
     """A compiled program.
 
-    Calling the object checks the arrays and returns all results. `run(inputs, progress=None)` is the fast way in:
-    `inputs` is a tuple or list with an ndarray (contiguous, of the declared type; not checked) or, for f64[] and
-    i64[] params, a Python float or int for each param; it returns new arrays for the results that are not written
-    into a param.
+    Calling the object checks the arrays and returns all results. `run(inputs, progress=None)`, a builtin
+    (`entry_native.py`), is the fast way in: `inputs` is a tuple or list with an ndarray (contiguous, of the declared
+    type; not checked) or, for f64[] and i64[] params, a Python float or int for each param; it returns new arrays for
+    the results that are not written into a param.
     """
 
     def __init__(self, graph: Graph, calls: KernelCalls, resolve: Resolve, verify: bool = False) -> None:
@@ -51,10 +52,14 @@ class Executable:
         self._native: Native = native()
         self._rows = self._with_addresses(resolve)
         self._profile: np.ndarray | None = None
-        self._free: list[Frame] = []
-        self.run: Run = self._fast_run()
-        if self.program.parallel or self._calls_blas():
-            self.run = self._with_threads(self.run)
+        self._frames: dict[int, Frame] = {}
+        """All frames by address; those that are free are chained from the entry."""
+        functions = (self._new_frame, self._go_on, ensure_workers)
+        results, sizes = self._results()
+        self.entry: np.ndarray = self._entry(functions, results)
+        """What native code reads of the program; it goes with `kept`."""
+        self.kept = (self.entry, functions, results, sizes)
+        self.run: Run = builtin("run", self._native.address("enter"), *self.kept)
 
     def _with_addresses(self, resolve: Resolve) -> np.ndarray:
         """The program's rows with the addresses of the kernels in them."""
@@ -68,41 +73,38 @@ class Executable:
         rows[calling, at.KERNEL] = np.array([*addresses, 0], np.int64)[rows[calling, at.KERNEL]]
         return rows
 
-    def _fast_run(self) -> Run:
-        """`run` itself, as a closure: looking things up on the object would cost a third of a small program's call."""
-        shapes, dtypes = [t.sizes for t in self.plan.outputs], [t.dtype.numpy for t in self.plan.outputs]
-        begin, new_frame, go_on = self._native.begin, self._new_frame, self._go_on
-        take, give = self._free.pop, self._free.append
-        make: Callable[..., np.ndarray] = np.empty
+    def _results(self) -> tuple[np.ndarray, np.ndarray]:
+        """For each new array its number of axes, the address of its sizes, and its dtype; and the sizes."""
+        types = self.plan.outputs
+        sizes = np.array([n for t in types for n in t.sizes], np.int64)
+        ends = np.cumsum([len(t.sizes) for t in types], dtype=np.int64)
+        rows = [
+            (len(t.sizes), sizes.ctypes.data + 8 * (int(end) - len(t.sizes)), id(t.dtype.numpy))
+            for t, end in zip(types, ends, strict=True)
+        ]
+        return np.array(rows, np.int64).reshape(-1), sizes
 
-        def run(inputs: Sequence[Any], progress: Progress | None = None) -> list[np.ndarray]:
-            outputs = [*map(make, shapes, dtypes)]
-            try:
-                frame = take()
-            except IndexError:
-                frame = new_frame()
-            code = begin(frame.address, inputs, outputs)
-            if code:
-                go_on(frame, code, progress)
-            give(frame)
-            return outputs
+    def _entry(self, functions: Sequence[Any], results: np.ndarray) -> np.ndarray:
+        """The words of `layout.ENTRY_*`."""
+        entry = np.zeros(at.ENTRY_RESULTS + len(results), np.int64)
+        entry[at.ENTRY_PROCESS] = self._native.table.ctypes.data
+        entry[at.ENTRY_BRIEF] = self._is_brief()
+        blas = self._calls_blas()
+        entry[at.ENTRY_PARALLEL], entry[at.ENTRY_BLAS] = self.program.parallel or blas, blas
+        entry[at.ENTRY_INPUTS], entry[at.ENTRY_OUTPUTS] = len(self.plan.inputs), len(self.plan.outputs)
+        entry[at.ENTRY_NEW_FRAME : at.ENTRY_ENSURE + 1] = [id(f) for f in functions]
+        entry[at.ENTRY_RESULTS :] = results
+        return entry
 
-        return run
+    def _is_brief(self) -> bool:
+        """Whether a call takes microseconds whatever the arguments: to let other Python threads run meanwhile would
+        cost more than they gain."""
+        straight = {at.CALL, at.COPY, at.COPY_WORD, at.COPY_HALF, at.COPY_BYTE, at.END}
+        nbytes = sum(t.nbytes for t in (*self.plan.inputs, *self.plan.outputs)) + self.plan.arena_bytes
+        return straight.issuperset(self.program.rows[:, at.OP].tolist()) and not self._calls_blas() and nbytes <= BRIEF
 
     def _calls_blas(self) -> bool:
         return any(isinstance(c, Routine) and c.name in ("gemm", "gemv") for c in self.program.codes)
-
-    def _with_threads(self, run: Run) -> Run:
-        """`run` for a program that uses the thread pool, or BLAS, which is pinned to one thread meanwhile."""
-        pinned = pin() if self._calls_blas() else nullcontext()
-
-        def run_with_threads(inputs: Sequence[Any], progress: Progress | None = None) -> list[np.ndarray]:
-            if State.pool is None:
-                ensure_workers()
-            with pinned:
-                return run(inputs, progress)
-
-        return run_with_threads
 
     def __call__(self, arrays: Sequence[Any]) -> list[np.ndarray]:
         """All results for `arrays`, which are checked; those that the program writes are changed."""
@@ -120,11 +122,13 @@ class Executable:
             for i, (a, t) in enumerate(zip(arrays, self.plan.inputs, strict=True))
         ]
 
-    def _new_frame(self) -> Frame:
+    def _new_frame(self) -> int:
+        """Makes one more frame; its address."""
         frame = Frame(self.program, self._rows, self.plan.arena_bytes, self._native.table)
         if self._profile is not None:
             frame.words[at.PROFILE] = self._profile.ctypes.data
-        return frame
+        self._frames[frame.address] = frame
+        return frame.address
 
     def profile(self) -> list[tuple[Step, int, int]]:
         """Times every step from now on. What was measured so far: (step, how often it ran, nanoseconds), in order of
@@ -134,19 +138,31 @@ class Executable:
         """
         if self._profile is None:
             self._profile = np.zeros((len(self._rows), 2), np.int64)
-            self._free.clear()
+            self._forget_frames()
         rows = zip(self.program.steps, self._profile.tolist(), strict=True)
         return [(step, count, nanoseconds) for step, (count, nanoseconds) in rows if step is not None and count]
 
-    def _go_on(self, frame: Frame, code: int, progress: Progress | None) -> None:
+    def _forget_frames(self) -> None:
+        """Lets later calls have new frames."""
+        free = int(self.entry[at.ENTRY_FREE])
+        self.entry[at.ENTRY_FREE] = 0
+        while free:
+            free = int(self._frames.pop(free).words[at.NEXT])
+
+    def _go_on(self, address: int, code: int, progress: Progress | None) -> None:
         """After a call that did not finish at once. Between two slices of a loop Python looks at signals, and at
         progress."""
-        while code == at.PAUSED:
-            if progress is not None:
-                self._tell(frame, progress)
-            code = self._native.proceed(frame.address)
-        if code == at.FAILED:
-            raise self._error(frame)
+        frame = self._frames[address]
+        try:
+            while code == at.PAUSED:
+                if progress is not None:
+                    self._tell(frame, progress)
+                code = self._native.proceed(address)
+            if code == at.FAILED:
+                raise self._error(frame)
+        except BaseException:
+            del self._frames[address]  # it stopped in the middle
+            raise
 
     def _row(self, frame: Frame) -> int:
         return int(frame.words[at.ROW] - frame.words[at.PROGRAM]) // (8 * at.ROW_WORDS)

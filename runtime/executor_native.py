@@ -1,31 +1,11 @@
 """The executor, in the low-level language: binds a call's arguments to a frame and walks the rows of its program
-(`layout.py`)."""
+(`layout.py`). `entry_native.py` leads here."""
 
 from __future__ import annotations
 
 from . import layout as at
 from .memory import call, load, load8, load32, store, store8, store32
 from .threads_native import clock, run_parallel
-
-
-def begin(frame, inputs, outputs):
-    """Runs a program from its start; `inputs` and `outputs` are tuples or lists of ndarrays (or, for inputs, Python
-    floats and ints)."""
-    process = load(frame, at.PROCESS)
-    table = load(frame, at.BINDINGS)
-    store(frame, at.STATUS, 0)
-    store(frame, at.DEADLINE, 0)
-    store(frame, at.ROW, load(frame, at.PROGRAM))
-    store(frame, at.PROFILE_ROW, 0)
-    count = load(table, at.BIND_COUNT)
-    if load(inputs, 2) != count & 0xFFFFFFFF or load(outputs, 2) != count >> 32:
-        store(frame, at.STATUS, at.BAD_COUNT)
-        return at.FAILED
-    bound = bind(frame, process, table + 8 * at.BIND_FIRST, items(process, inputs), 0, count & 0xFFFFFFFF)
-    bind(frame, process, bound, items(process, outputs), count & 0xFFFFFFFF, count >> 32)
-    if load(frame, at.STATUS) != 0:
-        return at.FAILED
-    return proceed(frame)
 
 
 def items(process, sequence):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
-
 import numpy as np
 
 from . import layout as at
@@ -12,7 +10,7 @@ from .buffers import ALIGNMENT
 
 
 class Frame:
-    """One frame and its arena. `address` is what native code gets, ready for ctypes."""
+    """One frame and its arena. `address` is what native code gets."""
 
     __slots__ = ("words", "arena", "address")
 
@@ -20,7 +18,7 @@ class Frame:
         self.words = aligned(8 * len(program.frame)).view(np.int64)
         self.arena = aligned(arena_bytes)
         base = self.words.ctypes.data
-        self.address = ctypes.c_int64(base)
+        self.address = base
         self.words[:] = program.frame
         self.words[at.PROGRAM] = rows.ctypes.data
         self.words[at.BINDINGS] = program.bindings.ctypes.data

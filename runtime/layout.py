@@ -13,6 +13,7 @@ ROW = 1  # address of the row to run next, or of the row that failed
 PROGRAM = 2  # address of the first row
 BINDINGS = 3  # address of the table that binds call arguments, see BIND_*
 PROCESS = 4  # address of the process table
+NEXT = 5  # address of the next free frame, while this one is free
 DEADLINE = 6  # clock at which loops return to Python; 0 is "not set yet"
 PROFILE = 7  # address of (count, nanoseconds) for each row, or 0
 PROFILE_ROW = 8  # the row on the clock
@@ -26,7 +27,7 @@ BAD_INTEGER = -3  # a Python int does not fit int64
 BAD_COUNT = -4  # the number of arguments is wrong
 BAD_LAYOUT = -5  # an array is not contiguous
 
-# What `begin` and `proceed` return.
+# What `proceed` returns.
 FINISHED, PAUSED, FAILED = 0, 1, 2
 
 # One row of a program: OP, then operands by op. W marks a frame word, P a frame word that holds a pointer.
@@ -62,10 +63,44 @@ BIND_COUNT, BIND_INTEGERS, BIND_FIRST = range(3)
 # Process table: addresses and facts that native code needs of this process.
 CLOCK, CLOCK_ID, MEMCPY, YIELD, WAIT, FUTEX = range(6)
 FLOAT_TYPE, INT_TYPE, ARRAY_TYPE, TUPLE_TYPE, INT_LAYOUT, POOL = range(6, 12)
+POOL_READY = 12  # nonzero: POOL is the pool that new calls use
+LIST_TYPE, NONE = 13, 14
 BLAS = 16  # addresses of sgemm, dgemm, sgemv, dgemv from here on; 0 until BLAS is loaded
-PROCESS_WORDS = 24
+PIN_GET, PIN_SET, PIN_INSIDE, PIN_BEFORE = range(20, 24)  # see blas.Pin; the addresses are 0 where BLAS has no threads
+API = 24  # addresses of CPython's functions from here on, in the order of builtins.FUNCTIONS
+(
+    PY_HOLD,
+    PY_DROP,
+    PY_GET_ATTRIBUTE,
+    PY_SET_ATTRIBUTE,
+    PY_GET_ITEM,
+    PY_SET_ITEM,
+    PY_CALL,
+    PY_CALL_WITH,
+    PY_CLEAR_ERROR,
+    PY_EQUAL,
+    PY_NEW_TUPLE,
+    PY_NEW_LIST,
+    PY_NEW_INT,
+    PY_INT_VALUE,
+    PY_ADD,
+    PY_ADVANCE,
+    PY_UNLOCK,
+    PY_LOCK,
+    NEW_ARRAY,
+) = range(API, API + 19)
+PROCESS_WORDS = 48
 # WAIT is syscall(2), and FUTEX the number of futex(2), or WAIT is usleep(3), and FUTEX is 0.
 INT_SIGNED_SIZE, INT_TAGGED_SIZE = 0, 1  # INT_LAYOUT: CPython to 3.11, from 3.12
+
+# Entry of a program: what `entry_native.enter` reads.
+ENTRY_PROCESS = 0  # address of the process table
+ENTRY_FREE = 1  # address of the first free frame, or 0
+ENTRY_BRIEF = 2  # nonzero: the program is so short that it keeps the interpreter's lock
+ENTRY_PARALLEL, ENTRY_BLAS = 3, 4  # whether it uses the thread pool, and BLAS
+ENTRY_INPUTS, ENTRY_OUTPUTS = 5, 6  # how many
+ENTRY_NEW_FRAME, ENTRY_GO_ON, ENTRY_ENSURE = 7, 8, 9  # Python functions
+ENTRY_RESULTS = 10  # from here on, for each output: number of axes, address of the sizes, dtype object
 
 # Thread pool, one cache line (16 words leave room for prefetching pairs) for what changes together.
 TICKET = 0  # generation << 24 | next chunk to claim

@@ -182,10 +182,10 @@ class Translation:
         """The function as LLVM text."""
         parameters = [a.arg for a in self.definition.args.args]
         for name in parameters:
-            self.say(f"store i64 %{name}, ptr {self.cell(name)}")
+            self.say(f"store i64 %p.{name}, ptr {self.cell(name)}")
         self.block(self.definition.body)
         self.say("ret i64 0")
-        linkage, heading = "" if exported else "internal ", ", ".join(f"i64 %{p}" for p in parameters)
+        linkage, heading = "" if exported else "internal ", ", ".join(f"i64 %p.{p}" for p in parameters)
         body = "\n".join(["entry:", *self.allocations, *self.lines])
         return f"define {linkage}i64 @{self.function.__name__}({heading}) nounwind optsize {{\n{body}\n}}\n"
 

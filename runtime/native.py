@@ -21,12 +21,12 @@ import numpy as np
 from ..backends.native.locks import ForkSafeLock
 from ..ir import routines
 from ..ir.errors import WeftError
-from . import blas_native, executor_native, layout, lowlevel, seam, threads_native
+from . import blas_native, builtins, entry_native, executor_native, layout, lowlevel, seam, threads_native
 from .blas import load_blas
 from .cache import code_cache
 
-_MODULES = (executor_native, threads_native, blas_native)
-_EXPORTED = {"begin", "proceed", "copy_bytes", "work", "wake", "run_parallel", "gemm", "gemv", "copy_view", "fill_zero"}
+_MODULES = (entry_native, executor_native, threads_native, blas_native)
+_EXPORTED = {"enter", "proceed", "copy_bytes", "work", "wake", "run_parallel", "gemm", "gemv", "copy_view", "fill_zero"}
 
 _FUTEX = {"x86_64": 202, "aarch64": 98, "riscv64": 98}
 """The number of the system call futex(2) on Linux."""
@@ -50,7 +50,6 @@ class Native:
     def __init__(self) -> None:
         self._code = code_cache().module(_sources(), _build)
         self.table = process_table()
-        self.begin = self._entry("begin", ctypes.c_int64, ctypes.py_object, ctypes.py_object)
         self.proceed = self._entry("proceed", ctypes.c_int64)
         self.work = self._entry("work", ctypes.c_int64, ctypes.c_int64)
         self.run_parallel = self._entry("run_parallel", *[ctypes.c_int64] * 6)
@@ -91,6 +90,7 @@ def process_table() -> np.ndarray:
     table[layout.FLOAT_TYPE], table[layout.INT_TYPE] = id(float), id(int)
     table[layout.ARRAY_TYPE], table[layout.TUPLE_TYPE] = id(np.ndarray), id(tuple)
     table[layout.INT_LAYOUT] = layout.INT_TAGGED_SIZE if sys.version_info >= (3, 12) else layout.INT_SIGNED_SIZE
+    builtins.fill_in(table)
     _check_layout(np.zeros(3), 1)
     _check_layout(np.zeros((4, 2))[::2], 0)
     return table

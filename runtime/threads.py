@@ -95,6 +95,7 @@ def ensure_workers() -> None:
                 code, pool = native(), Pool(get_num_threads())
                 pool.start(code)
                 code.table[layout.POOL] = pool.address
+                code.table[layout.POOL_READY] = 1
                 State.pool = pool
 
 
@@ -104,6 +105,7 @@ def _retire() -> None:
     if State.pool is not None:
         State.retired.append(State.pool)
         State.pool = None
+        native().table[layout.POOL_READY] = 0
 
 
 def _after_fork() -> None:
