@@ -25,6 +25,10 @@ class Space(enum.Enum):
     FRAME = "frame"
 
 
+EMPTY = "%empty"
+"""The name of values that hold nothing yet: whatever stands in their memory will do."""
+
+
 @dataclass(frozen=True, slots=True)
 class Slot:
     """Some bytes of one space, and the name of the value that they hold at this point of the program.

@@ -166,6 +166,11 @@ def _constant(walker: Walker, node: Node, indices: Indices) -> Walk:
     return walker.constant(node.attrs["value"], node.output.dtype)
 
 
+def _empty(walker: Walker, node: Node, indices: Indices) -> Walk:
+    yield from ()
+    return walker.constant(0 if node.output.dtype.kind != "bool" else False, node.output.dtype)
+
+
 def _literal(walker: Walker, node: Node, indices: Indices) -> Walk:
     yield from ()
     values, position = node.attrs["values"], flatten(indices, node.output.type.sizes)
@@ -257,6 +262,7 @@ RULES: Mapping[str, Rule] = {
     "constant": _constant,
     "literal": _literal,
     "iota": _iota,
+    "empty": _empty,
     "pad": _pad,
     "concatenate": _concatenate,
     "slice_update": _slice_update,

@@ -262,6 +262,7 @@ TABLE: dict[str, Callable[[], list]] = {
         if d is not bool_
         for s, k in (((4,), 0), ((2, 3), 0), ((2, 3), 1), ((0,), 0), ((1,), 0))
     ],
+    "empty": lambda: [([], {"shape": s, "dtype": d}) for d in DTYPES for s in ((), (2, 3), (0, 2))],
     "broadcast": lambda: [
         (_box(s), {"shape": t})
         for s, t in (((3, 1), (2, 3, 4)), ((), (2, 2)), ((0, 1), (0, 3)), ((4,), (4,)), ((1,), (0,)))

@@ -18,6 +18,7 @@ from ..ir.ops import OPS
 from ..ir.schedule import Group, Scheduler, form_of, is_small, worth_sharing
 from ..ir.stages import Stage, StagePlan, has_own_stage
 from .fusion_products import arranged, is_library_product, reads_in_place
+from .window_products import direct_product, enclosed, gathered
 
 REPEATS = 3
 """From this many groups of one form on, each is a kernel of its own, which is compiled once."""
@@ -25,7 +26,7 @@ REPEATS = 3
 
 def fuse(graph: Graph) -> Graph:
     """The graph with everything that needs generated code in `fusion` nodes; regions inside are fused too."""
-    return _Fuser(arranged(graph)).run()
+    return enclosed(_Fuser(arranged(gathered(graph))).run())
 
 
 @dataclass
@@ -44,6 +45,8 @@ class _Fuser:
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
         self.producers = {v: n for n in graph.nodes for v in n.outputs}
+        self.in_place: set[Node] = set()
+        """Views that products alone read, where they stand."""
         self.plan = StagePlan(graph, is_external, self._is_bare)
         self.kernel_of: dict[Value, int] = {}
         self.order = {v: k for k, v in enumerate((*graph.params, *self.producers))}
@@ -56,7 +59,7 @@ class _Fuser:
 
     def _is_bare(self, node: Node, readers: Container[Stage | Node]) -> bool:
         """Whether a node that has to be in memory needs no code: constants, and views of what is in memory anyway."""
-        if node.op in (OPS.constant, OPS.literal, OPS.reshape):
+        if node.op in (OPS.constant, OPS.literal, OPS.empty, OPS.reshape):
             return True
         if not node.op.has(Trait.VIEW):
             return False
@@ -66,8 +69,17 @@ class _Fuser:
         if root is None or has_own_stage(root) or is_external(root):
             return True
         assert isinstance(readers, dict)
-        products = [r for r in readers if isinstance(r, Node) and r.op is OPS.dot_general]
-        return bool(products) and all(reads_in_place(r, node.output, self.producers) for r in products)
+        nodes = [r for r in readers if isinstance(r, Node)]
+        if not nodes or not all(r in self.in_place or self._reads_in_place(r, node.output) for r in nodes):
+            return False
+        self.in_place.add(node)
+        return True
+
+    def _reads_in_place(self, node: Node, operand: Value) -> bool:
+        """Whether a product reads `operand`, a view, where it stands."""
+        if node.op is not OPS.dot_general:
+            return False
+        return direct_product(node, self.producers) is not None or reads_in_place(node, operand, self.producers)
 
     # Kernels of groups
 

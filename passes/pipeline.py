@@ -18,6 +18,8 @@ from .options import Options
 from .recompute import Recompute
 from .reroll import RolledLoops
 from .simplify import Simplify
+from .tiling import Tiling
+from .written_once import WrittenOnce
 
 
 class Pass(Protocol):
@@ -42,7 +44,11 @@ PIPELINE: tuple[Pass, ...] = (
     DeadCode(),
     *CLEAN_UP,
     *CLEAN_UP,  # what the first round brought to light
+    WrittenOnce(),
+    *CLEAN_UP,  # sequences that nobody reads now
     InvariantMotion(),
+    *CLEAN_UP,
+    Tiling(),  # what is large by now has to be there
     *CLEAN_UP,
     Recompute(),  # last: it looks at what fusion would keep
     CommonSubexpressions(),

@@ -43,6 +43,58 @@ def _few_iterations(b: Rewriter, node: Node) -> Sequence[Value] | None:
     return None if has_lasts else node.inputs[2 : 2 + node.attrs["carried"]]
 
 
+Interval = tuple[int, int]
+WIDEST = 1 << 62
+"""Indices stay far below; what goes beyond it may wrap around."""
+
+
+def _decided_by_index(b: Rewriter, node: Node) -> Sequence[Value] | None:
+    """Comparisons with the index of a loop that come out the same in every iteration: is it negative, say."""
+    start, stop = (b.numbers.get(v) for v in node.inputs[:2])
+    if start is None:
+        return None
+    body = node.regions[0]
+    last = WIDEST if stop is None else int(stop) - 1
+    ranges: dict[Value, Interval] = {body.params[0]: (int(start), max(int(start), last))}
+    decided: dict[Value, bool] = {}
+    for inner in body.nodes:
+        known = number_of(inner, {}) if inner.op is OPS.constant and inner.output.dtype.kind == "int" else None
+        operands = [ranges.get(v) for v in inner.inputs]
+        if known is not None:
+            ranges[inner.output] = (int(known), int(known))
+        elif inner.op in (OPS.add, OPS.sub) and None not in operands:
+            interval = _combined(inner, *operands)  # type: ignore[arg-type]
+            if -WIDEST <= interval[0] and interval[1] <= WIDEST:
+                ranges[inner.output] = interval
+        elif inner.op in (OPS.lt, OPS.le, OPS.gt, OPS.ge) and None not in operands:
+            answer = _compared(inner, *operands)  # type: ignore[arg-type]
+            if answer is not None:
+                decided[inner.output] = answer
+    if not decided:
+        return None
+    r = Rebuilder(body)
+    for inner in body.nodes:
+        if inner.outputs[0] in decided:
+            r.replace(inner, [r.scalar(decided[inner.output], inner.output.dtype)])
+        else:
+            r.copy(inner)
+    return b.control(OPS.loop, node.inputs, node.attrs, (r.done(),))
+
+
+def _combined(node: Node, a: Interval, z: Interval) -> Interval:
+    return (a[0] + z[0], a[1] + z[1]) if node.op is OPS.add else (a[0] - z[1], a[1] - z[0])
+
+
+def _compared(node: Node, a: Interval, z: Interval) -> bool | None:
+    """What a comparison gives for all numbers of two intervals; None when that is not the same."""
+    if node.op in (OPS.gt, OPS.ge):
+        a, z = z, a
+    strict = node.op in (OPS.lt, OPS.gt)
+    if a[1] < z[0] or not strict and a[1] == z[0]:
+        return True
+    return False if a[0] > z[1] or strict and a[0] == z[1] else None
+
+
 # Operands and carried values that need not be there -------------------------------------------------------------------
 
 
@@ -202,6 +254,7 @@ def _known_lasts(b: Rewriter, node: Node) -> Sequence[Value] | None:
 RULES = rules(
     ("decided cond", op("cond"), _decided),                                             # a if True else b = a
     ("few iterations", op("loop"), _few_iterations),                                    # a loop run once = its body
+    ("decided by the index", op("loop"), _decided_by_index),                            # i < 0 = False
     ("needless operands", op("loop while_loop cond"), _needless_operands),
     ("settled slots", op("loop while_loop"), _settled_slots),                           # x = x in every iteration
     ("twins", op("loop while_loop"), _twins),                                           # x, y = f(x), f(y) from x = y

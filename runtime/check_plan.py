@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from ..ir.errors import VerifyError
-from ..ir.plan import Body, Call, Cond, Copy, Loop, LoopCall, Plan, Slot, Space, Step, While, walk
+from ..ir.plan import EMPTY, Body, Call, Cond, Copy, Loop, LoopCall, Plan, Slot, Space, Step, While, walk
 
 Place = tuple[Space, int, int, int]
 """(space, number, first byte, end byte)."""
@@ -41,7 +41,7 @@ class Memory:
 
     def read(self, slot: Slot, step: object) -> None:
         """`slot.value` is read."""
-        if slot.nbytes and slot.value not in self.held.get(self.place(slot, step), ()):
+        if slot.nbytes and slot.value != EMPTY and slot.value not in self.held.get(self.place(slot, step), ()):
             there = {
                 p: n
                 for p, n in self.held.items()

@@ -12,7 +12,7 @@ from ..backends.base import KernelCall, KernelCalls
 from ..ir.errors import VerifyError
 from ..ir.graph import Graph, Node, Value
 from ..ir.ops import OPS
-from ..ir.plan import Body, Call, Carry, Cond, Copy, Last, Loop, LoopCall, Plan, Space, While
+from ..ir.plan import EMPTY, Body, Call, Carry, Cond, Copy, Last, Loop, LoopCall, Plan, Space, While
 from ..ir.types import TensorType
 from .buffers import Buffer, Pending, place_in_arena
 from .regions import NONE, Memory, Move, Region, must_share
@@ -87,6 +87,9 @@ class Lowering(Region):
             buffer = self.memory.constant(constant_bytes(node))
             self.names[node.output] = constant_name(buffer)
             self.settle(node.output, buffer)
+        elif node.op is OPS.empty:
+            self.names[node.output] = EMPTY
+            self.settle(node.output, self.memory.nothing)
         elif node.op is OPS.loop:
             self.loop(i, node)
         elif node.op is OPS.while_loop:
@@ -182,6 +185,9 @@ class Lowering(Region):
                 modes.append("w")
             elif position in shared:
                 slots.append(buffers[shared[position]].slot(self.label(argument)))
+                modes.append("r")
+            elif self.place.get(self.find(argument)) is self.memory.nothing:
+                slots.append(self.fresh(argument.type.nbytes).slot(EMPTY))
                 modes.append("r")
             elif self.find(argument) in self.place:
                 slots.append(self.slot(argument))

@@ -48,6 +48,7 @@ class Memory:
         self.arena: list[Buffer] = []
         self.words = 0
         self.constants: dict[bytes, Buffer] = {}
+        self.nothing = Buffer(Space.FRAME, 0, 0)  # where values stand that hold nothing yet (the op `empty`)
         self.loops: list[tuple[int, set[Buffer]]] = []
         self.regions = 0
 
@@ -239,7 +240,7 @@ class Region:
     def move_all(self, moves: Sequence[Move], node: Node | None) -> None:
         """Copies that happen at once: ordered so that nothing is overwritten before it is read, cycles broken by one
         more copy."""
-        pending = [m for m in moves if m.source.buffer is not m.target]
+        pending = [m for m in moves if m.source.buffer not in (m.target, self.memory.nothing)]
         while pending:
             ready = next(
                 (m for m in pending if all(o.source.buffer is not m.target for o in pending if o is not m)), None

@@ -181,6 +181,17 @@ def counters(b):
     return loop(b, None, start, start, start, b.ints(2), carried=4, step=step)
 
 
+def decided_by_index(comparison, number):
+    """Row `i` counted from the other end when `i` compares so with a number, which it does always or never."""
+
+    def step(r, i, s, rows):
+        first, compared = r.index_scalar(0), getattr(r, comparison)(i, r.index_scalar(number))
+        place = r.select(compared, r.add(r.sub(i, r.index_scalar(1)), first), i)
+        return [r.add(s, r.view_as(r.dynamic_slice(rows, place, first, sizes=(1, 3)), (3,)))]
+
+    return lambda b: loop(b, 3, b.floats(3), b.floats(5, 3), carried=1, step=step)
+
+
 def known_lasts(b):
     def step(r, i, s, w):
         new = r.mul(s, w)
@@ -198,6 +209,10 @@ EXAMPLES = {
     "few iterations": [
         lambda b: loop(b, 0, b.floats(3), b.floats(3), carried=1, step=scaled_sum),
         lambda b: loop(b, 1, b.floats(3), b.floats(3), carried=1, step=scaled_sum),
+    ],
+    "decided by the index": [
+        *(decided_by_index(*never) for never in (("lt", 1), ("le", 0), ("gt", 3), ("ge", 4))),
+        *(decided_by_index(*always) for always in (("lt", 4), ("le", 3), ("gt", 0), ("ge", 1))),
     ],
     "needless operands": [
         same_operand,

@@ -1,4 +1,4 @@
-"""Ops without inputs: constant, literal, iota."""
+"""Ops without inputs: constant, literal, iota, empty."""
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
@@ -56,6 +56,15 @@ def _iota(shape: Axes, dim: int, dtype: DType) -> np.ndarray:
     return np.broadcast_to(counts.reshape((-1,) + (1,) * (len(shape) - dim - 1)), shape)
 
 
+def _infer_empty(types: Sequence[TensorType], attrs: Mapping[str, Any]) -> TensorType:
+    check_shape("empty", attrs["shape"])
+    return TensorType(attrs["shape"], attrs["dtype"])
+
+
+def _empty(shape: Axes, dtype: DType) -> np.ndarray:
+    return np.zeros(shape, dtype.numpy)
+
+
 OPS.declare(
     "constant",
     infer=_infer_constant,
@@ -86,3 +95,15 @@ OPS.declare(
     attrs={"dim": int, "dtype": DType, "shape": tuple},
     torch_name="Arange",
 )
+OPS.declare(
+    "empty",
+    infer=_infer_empty,
+    evaluate=_empty,
+    vjp=ZERO_GRAD,
+    traits=[Trait.CONSTANT],
+    arity=0,
+    attrs={"dtype": DType, "shape": tuple},
+    torch_name="Tensor",
+)
+"""Memory of which no element is read before it is written. A pass may put it where it has seen that; it then takes no
+time. What it would hold if it were read is zeros here, and anything in a compiled program."""
