@@ -1,6 +1,6 @@
 """weft: a tensor library that feels like torch and runs whole training loops as compiled native code.
 
-The public names. Importing them loads neither Numba nor SciPy nor pandas: those are loaded when first needed.
+The public names. Importing them loads neither llvmlite nor SciPy nor pandas: those are loaded when first needed.
 """
 from math import e, inf, nan, pi
 

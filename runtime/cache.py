@@ -1,7 +1,7 @@
 """The cache of machine code: in memory, then on disk by content, then the compiler.
 
-An entry's name is the hash of what was compiled and the hash of what compiled it (weft's code generator, Numba,
-llvmlite, the CPU), so an entry is right wherever it is found, and file times mean nothing. Entries are written
+An entry's name is the hash of what was compiled and the hash of what compiled it (weft's code generator, llvmlite,
+the CPU), so an entry is right wherever it is found, and file times mean nothing. Entries are written
 whole under another name and moved into place; they carry a checksum. A cache that cannot be read or written costs a
 warning and compile time, never a result."""
 from __future__ import annotations
@@ -10,13 +10,12 @@ import functools
 import hashlib
 import json
 import os
-import re
 import tempfile
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from ..backends.native.locks import ForkSafeLock
 from ..ir.errors import CacheWarning
@@ -25,8 +24,14 @@ from . import seam
 _MAGIC = b"weft code 1\n"
 _DIGEST = 32
 _LOCK_TIMEOUT = 60.0
-_FUNCTION_NAME = re.compile(r"\bdef \w+\(")
 _GENERATOR = Path(__file__).parent.parent / "backends" / "native"
+
+
+class Source(Protocol):
+    """What is compiled; see `LlvmSource` in `backends/llvm_source.py`. By its text machine code is found."""
+
+    @property
+    def text(self) -> str: ...
 
 
 @dataclass(frozen=True)
@@ -72,7 +77,6 @@ def environment() -> Mapping[str, str]:
         generator.update(path.read_bytes())
     return {
         "weft's code generator": generator.hexdigest()[:16],
-        "numba": seam.version("numba"),
         "llvmlite": seam.version("llvmlite"),
         "cpu": seam.cpu().identity() or seam.target().identity(),
     }
@@ -229,27 +233,25 @@ class CodeCache:
         self._known: dict[str, Code] = {}
         self._lock = ForkSafeLock()
 
-    def kernels(self, sources: Sequence[str]) -> list[Code]:
-        """The code of kernels, given by their Python sources; a kernel's own name does not matter."""
-        texts = [_FUNCTION_NAME.sub("def kernel(", source, count=1) for source in sources]
-        return self._codes({_digest("kernel", text): text for text in texts}, [_digest("kernel", t) for t in texts])
-
-    def _codes(self, texts: Mapping[str, str], keys: Sequence[str]) -> list[Code]:
+    def kernels(self, sources: Sequence[Source]) -> list[Code]:
+        """The code of kernels."""
+        keys = [_digest("kernel", source.text) for source in sources]
+        by_key = dict(zip(keys, sources, strict=True))
         with self._lock:
-            missing = [key for key in texts if key not in self._known]
-            fresh = self._load(missing, texts) if missing else {}
+            missing = {key: source for key, source in by_key.items() if key not in self._known}
+            fresh = self._load(missing) if missing else {}
             self._known.update({key: replace(code, origin="memory", reason="") for key, code in fresh.items()})
             codes = [fresh.pop(key, self._known[key]) for key in keys]
             for code in codes:
                 self.statistics.count(code)
             return codes
 
-    def _load(self, keys: Sequence[str], texts: Mapping[str, str]) -> dict[str, Code]:
+    def _load(self, sources: Mapping[str, Source]) -> dict[str, Code]:
         """Fetches or compiles kernels and loads them together."""
-        objects = [self.disk.fetch(key, functools.partial(_compile, texts[key], _symbol(key))) for key in keys]
+        objects = [self.disk.fetch(key, functools.partial(_compile, s, _symbol(key))) for key, s in sources.items()]
         handle = seam.loader().load_objects([data for data, _, _ in objects])
         return {key: Code(handle.address(_symbol(key)), _symbol(key), origin, reason, handle)
-                for key, (_, origin, reason) in zip(keys, objects, strict=True)}
+                for key, (_, origin, reason) in zip(sources, objects, strict=True)}
 
     def module(self, identity: str, build: Callable[[], bytes]) -> Any:
         """The handle, to be kept, of other code, such as the executor's; `identity` is all that makes its content."""
@@ -259,8 +261,8 @@ class CodeCache:
             return seam.loader().load_object(data)
 
 
-def _compile(text: str, symbol: str) -> bytes:
-    return seam.compiler().compile_kernel(text, symbol)
+def _compile(source: Source, symbol: str) -> bytes:
+    return seam.compiler().compile_kernel(source, symbol)
 
 
 def _digest(kind: str, text: str) -> str:

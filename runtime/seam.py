@@ -1,5 +1,5 @@
-"""The one place from which the runtime loads what is heavy, when it is first needed: the compiler (Numba), the
-loader of object code (llvmlite), BLAS and LAPACK (SciPy). `import weft` loads none of them."""
+"""The one place from which the runtime loads what is heavy, when it is first needed: the compiler (llvmlite), the
+loader of object code, BLAS and LAPACK (SciPy). `import weft` loads none of them."""
 from __future__ import annotations
 
 import functools
@@ -11,13 +11,13 @@ from typing import Any
 
 @functools.cache
 def compiler() -> Any:
-    """`weft.backends.native.compiler`: kernel sources to object code. Loads Numba, a quarter of a second."""
+    """`weft.backends.native.compiler`: kernels to object code. Loads llvmlite's binding."""
     return importlib.import_module("..backends.native.compiler", __package__)
 
 
 @functools.cache
 def codegen() -> Any:
-    """`weft.backends.native.codegen`: LLVM text to object code. Loads llvmlite's binding, not Numba."""
+    """`weft.backends.native.codegen`: LLVM text to object code. Loads llvmlite's binding."""
     return importlib.import_module("..backends.native.codegen", __package__)
 
 

@@ -8,20 +8,23 @@ import warnings
 import numpy as np
 import pytest
 
+from weft.backends.llvm_source import llvm_source
+from weft.backends.lower_builder import KernelBuilder, apply
 from weft.ir.errors import CacheWarning, CompileError
+from weft.ir.loops import START, STOP, Literal, Load, Role, named
+from weft.ir.types import float32
 from weft.runtime import cache, seam
 
-SOURCE = """
-def {name}(start, stop, buffers):
-    x = pointer_f32(buffers, 1)
-    o = pointer_f32(buffers, 2)
-    for i in range(start, stop):
-        o[i] = x[i] * f32({factor})
-"""
 
-
-def source(factor, name="scaled"):
-    return SOURCE.format(factor=float(factor), name=name)
+def source(factor, name="x", word="mul"):
+    """A kernel that multiplies by `factor`; `name` is that of its buffer."""
+    b = KernelBuilder()
+    x, o = b.buffer(name, float32, 5, Role.INPUT), b.buffer("o", float32, 5, Role.OUTPUT)
+    i = b.variable("i", 5)
+    b.open(i, START, STOP)
+    b.store(o, i, apply(word, (Load(x, i), Literal(float(factor), float32)), float32))
+    b.close()
+    return llvm_source(named("scaled", b.buffers, b.levels[0].statements))
 
 
 def works(code, factor):
@@ -31,7 +34,7 @@ def works(code, factor):
     return np.array_equal(o, x * np.float32(factor))
 
 
-def fetch(folder, factor, name="scaled"):
+def fetch(folder, factor, name="x"):
     """One kernel through a cache that knows nothing yet, as in a new process."""
     code, = cache.CodeCache(folder).kernels([source(factor, name)])
     assert works(code, factor)
@@ -105,11 +108,11 @@ def test_the_folder_follows_the_environment(monkeypatch, tmp_path):
 
 def test_another_toolchain_misses_and_says_so(monkeypatch, tmp_path):
     fetch(tmp_path, 2)
-    other = dict(cache.environment(), numba="0.0.1")
+    other = dict(cache.environment(), llvmlite="0.0.1")
     monkeypatch.setattr(cache, "environment", lambda: other)
     cache._environment_digest.cache_clear()
     try:
-        assert "numba" in fetch(tmp_path, 2).reason and len(entries(tmp_path)) == 2
+        assert "llvmlite" in fetch(tmp_path, 2).reason and len(entries(tmp_path)) == 2
     finally:
         cache._environment_digest.cache_clear()
 
@@ -117,7 +120,7 @@ def test_another_toolchain_misses_and_says_so(monkeypatch, tmp_path):
 def test_a_failed_compilation_leaves_no_entry(tmp_path):
     codes = cache.CodeCache(tmp_path)
     with pytest.raises(CompileError, match="no_such_word"):
-        codes.kernels([source(2).replace("x[i] *", "no_such_word(x[i]) *")])
+        codes.kernels([source(2, word="no_such_word")])
     assert not entries(tmp_path)
     assert works(codes.kernels([source(2)])[0], 2)
 
@@ -160,9 +163,11 @@ def test_a_forked_child_uses_and_extends_the_cache(tmp_path):
 
 CHILD = """
 import pathlib, sys
+from weft.backends.llvm_source import LlvmSource
 from weft.runtime.cache import CodeCache
-codes = CodeCache(pathlib.Path(sys.argv[1])).kernels([line for line in sys.stdin.read().split("=====")])
-print(*(code.origin for code in codes), *("numba" in sys.modules, "llvmlite" in sys.modules, "scipy" in sys.modules))
+texts = sys.stdin.read().split("=====")
+codes = CodeCache(pathlib.Path(sys.argv[1])).kernels([LlvmSource(text, ()) for text in texts])
+print(*(code.origin for code in codes), *("llvmlite" in sys.modules, "scipy" in sys.modules))
 """
 
 
@@ -202,8 +207,8 @@ def start_process(folder, program=CHILD):
 def test_a_warm_process_loads_no_compiler(tmp_path):
     fetch(tmp_path, 2)
     fetch(tmp_path, 3)
-    output, _ = start_process(tmp_path).communicate(source(2) + "=====" + source(3))
-    assert output.split() == ["disk", "disk", "False", str(not seam.cpu().MAPS_OBJECTS), "False"]
+    output, _ = start_process(tmp_path).communicate(source(2).text + "=====" + source(3).text)
+    assert output.split() == ["disk", "disk", str(not seam.cpu().MAPS_OBJECTS), "False"]
 
 
 def test_a_program_is_the_same_in_every_process(tmp_path):
@@ -214,7 +219,7 @@ def test_a_program_is_the_same_in_every_process(tmp_path):
 def test_processes_compile_once_between_them(tmp_path):
     processes = [start_process(tmp_path) for _ in range(2)]
     for process in processes:
-        process.stdin.write(source(2))
+        process.stdin.write(source(2).text)
         process.stdin.close()
     origins = [process.stdout.read().split()[0] for process in processes]
     for process in processes:

@@ -1665,6 +1665,7 @@ def test_stages_can_be_read():
     with pytest.raises(ValueError, match="no stage"):
         f.ir("nothing")
     assert "kernel" in f.explain() and "first call" in f.explain() and "def " in f.source()
+    assert "define void @kernel(" in f.ir("llvm") and ".globl" in f.ir("assembly")
     assert str(weft.trace(lambda x: x + 1)(ramp(2))).count("add") == 1
 
 

@@ -5,10 +5,14 @@ import numpy as np
 import pytest
 import scipy.special
 
+from weft.backends.llvm_source import llvm_source
+from weft.backends.lower_builder import KernelBuilder, apply
 from weft.backends.native import compiler, loader
 from weft.backends.native.elementary import ELEMENTARY, ERROR_BOUNDS
 from weft.backends.native.plain import NumpyArithmetic
 from weft.backends.native.vocabulary import describe
+from weft.ir.loops import START, STOP, Load, Role, named
+from weft.ir.types import BY_SHORT
 
 DTYPES = {"f32": np.float32, "f64": np.float64}
 PAIRS = {"pow", "atan2", "hypot", "logaddexp"}
@@ -142,19 +146,23 @@ def test_special_values(name, short):
     np.testing.assert_allclose(result[known], expected[known], rtol=tolerance, atol=cancels + smallest)
 
 
+def kernel_of(name, short):
+    """A kernel (x, y, result) that applies one function."""
+    b, dtype = KernelBuilder(), BY_SHORT[short]
+    x, y = (b.buffer(name, dtype, 1 << 20, Role.INPUT) for name in "xy")
+    o, i = b.buffer("o", dtype, 1 << 20, Role.OUTPUT), b.variable("i", 1 << 20)
+    b.open(i, START, STOP)
+    b.store(o, i, apply(name, (Load(x, i), Load(y, i))[:2 if name in PAIRS else 1], dtype))
+    b.close()
+    return named(name, b.buffers, b.levels[0].statements)
+
+
 @pytest.fixture(scope="module")
 def machine_code():
-    """Every function compiled, in one object: name, dtype -> address."""
-    sources = {}
-    for name in ELEMENTARY:
-        for short in DTYPES:
-            second = ", y[i]" if name in PAIRS else ""
-            sources[f"{name}_{short}"] = (
-                f"def kernel(start, stop, buffers):\n    x = pointer_{short}(buffers, 1)\n"
-                f"    y = pointer_{short}(buffers, 2)\n    o = pointer_{short}(buffers, 3)\n"
-                f"    for i in range(start, stop):\n"
-                f"        o[i] = {name}_{short}(x[i]{second})\n")
-    handle = loader.load_object(compiler.compile_kernels(sources))
+    """Every function compiled: name, dtype -> address."""
+    objects = [compiler.compile_kernel(llvm_source(kernel_of(name, short)), f"{name}_{short}")
+               for name in ELEMENTARY for short in DTYPES]
+    handle = loader.load_objects(objects)
     yield lambda name, short: handle.address(f"{name}_{short}")
     handle.free()
 

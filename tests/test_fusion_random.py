@@ -14,7 +14,7 @@ import pytest
 from weft.backends import lower_bodies
 from weft.backends.lower import lower
 from weft.backends.native.plain import run_kernel
-from weft.backends.numba_source import python_source
+from weft.backends.python_source import python_source
 from weft.backends.reference import run_fused
 from weft.ir import OPS, interpret, schedule, verify
 from weft.ir.builder import Builder, inline

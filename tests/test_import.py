@@ -11,7 +11,7 @@ import numpy
 start = time.perf_counter()
 import weft
 seconds = time.perf_counter() - start
-names = ("numba", "llvmlite", "scipy", "pandas", "networkx", "sklearn", "torch", "filelock")
+names = ("llvmlite", "scipy", "pandas", "networkx", "sklearn", "torch", "filelock")
 heavy = [name for name in names if name in sys.modules]
 print(json.dumps({"seconds": seconds, "heavy": heavy}))
 """

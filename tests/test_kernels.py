@@ -13,11 +13,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from weft.backends.llvm_source import llvm_source
 from weft.backends.lower import lower
-from weft.backends.native.compiler import compile_kernels
-from weft.backends.native.loader import call_kernel, load_object
+from weft.backends.native.compiler import compile_kernel
+from weft.backends.native.loader import call_kernel, load_objects
 from weft.backends.native.plain import run_kernel
-from weft.backends.numba_source import python_source
+from weft.backends.python_source import python_source
 from weft.backends.reference import run_fused
 from weft.ir import OPS, interpret
 from weft.ir.builder import Builder, inline
@@ -288,13 +289,17 @@ def run_plain(kernel, start, stop, arrays):
     return run_kernel(source_of(kernel), start, stop, arrays)
 
 
+def loaded(kernels):
+    """The machine code of kernels."""
+    by_name = {kernel.name: kernel for kernel in kernels}
+    return load_objects([compile_kernel(llvm_source(kernel), name) for name, kernel in by_name.items()])
+
+
 @functools.cache
 def machine_code():
-    """The kernels of all programs, compiled together."""
-    kernels = {}
-    for graph in (*STRAIGHT.values(), *(make() for make in LOOPS)):
-        kernels |= {c.kernel.name: source_of(c.kernel) for calls in lower(fuse(graph)).values() for c in calls}
-    return load_object(compile_kernels(kernels))
+    """The kernels of all programs."""
+    graphs = (*STRAIGHT.values(), *(make() for make in LOOPS))
+    return loaded(c.kernel for graph in graphs for calls in lower(fuse(graph)).values() for c in calls)
 
 
 def run_compiled(kernel, start, stop, arrays):
@@ -335,7 +340,7 @@ def test_chains_of_arithmetic_are_equal_to_the_bit():
     graph = b.finish([b_result])
     fused = fuse(graph)
     calls = lower(fused)
-    code = load_object(compile_kernels({c.kernel.name: source_of(c.kernel) for each in calls.values() for c in each}))
+    code = loaded(c.kernel for each in calls.values() for c in each)
     arrays = arrays_of(graph)
     (result,) = run_fused(fused, calls, arrays, lambda k, *rest: call_kernel(code.address(k.name), *rest))
     assert result.tobytes() == interpret(graph, arrays)[0].tobytes()
@@ -347,7 +352,7 @@ def test_long_sums_are_accurate():
     graph = b.finish([b.sum(x, dims=(2,)), b.sum(x, dims=(0, 2)), b.sum(x, dims=(0, 1, 2))])
     fused = fuse(graph)
     calls = lower(fused)
-    code = load_object(compile_kernels({c.kernel.name: source_of(c.kernel) for each in calls.values() for c in each}))
+    code = loaded(c.kernel for each in calls.values() for c in each)
     array = np.random.default_rng(0).uniform(0, 1, (4, 30, 2500)).astype(np.float32)
     results = run_fused(fused, calls, [array], lambda k, *rest: call_kernel(code.address(k.name), *rest))
     for result, axes in zip(results, ((2,), (0, 2), (0, 1, 2)), strict=True):

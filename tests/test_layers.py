@@ -24,7 +24,7 @@ MAY_IMPORT = {
 """Folder (`weft` is the root) -> the folders or modules that its files may import; its own files always."""
 
 HEAVY = {
-    "numba": "backends/native/",
+    "numba": None,
     "llvmlite": "backends/native/",
     "scipy": None,
     "networkx": None,
@@ -39,7 +39,7 @@ SEAMS = {"runtime/seam.py", "ir/lazy.py", "passes/lazy.py", "tracer/seam.py"}
 
 @dataclass(frozen=True)
 class Import:
-    """One imported module, absolute inside the package (`ir.graph`) or foreign (`numba.core`)."""
+    """One imported module, absolute inside the package (`ir.graph`) or foreign (`llvmlite.binding`)."""
 
     file: Path
     line: int

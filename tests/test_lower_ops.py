@@ -8,11 +8,12 @@ import functools
 import numpy as np
 import pytest
 
+from weft.backends.llvm_source import llvm_source
 from weft.backends.lower import lower
-from weft.backends.native.compiler import compile_kernels
-from weft.backends.native.loader import call_kernel, load_object
+from weft.backends.native.compiler import compile_kernel
+from weft.backends.native.loader import call_kernel, load_objects
 from weft.backends.native.plain import run_kernel
-from weft.backends.numba_source import python_source
+from weft.backends.python_source import python_source
 from weft.backends.reference import run_fused
 from weft.ir import OPS, interpret
 from weft.ir.builder import Builder
@@ -32,7 +33,7 @@ def run_plain(kernel, start, stop, arrays):
 def compiled(calls):
     """A function that runs the kernels of `calls` as machine code."""
     kernels = {c.kernel for each in calls.values() for c in each}
-    code = load_object(compile_kernels({k.name: source_of(k) for k in kernels}))
+    code = load_objects([compile_kernel(llvm_source(k), k.name) for k in kernels])
     return lambda kernel, start, stop, arrays: call_kernel(code.address(kernel.name), start, stop, arrays)
 
 

@@ -2,9 +2,13 @@
 import numpy as np
 import pytest
 
+from weft.backends.llvm_source import llvm_source
+from weft.backends.lower_builder import KernelBuilder
 from weft.backends.native import compiler, loader, plain
 from weft.backends.native.elementary import ELEMENTARY
 from weft.backends.native.vocabulary import ALL, TABLE
+from weft.backends.python_source import python_source
+from weft.ir.loops import LANES, START, STOP, Apply, Load, Role, named
 from weft.ir.ops import OPS
 from weft.ir.types import BY_SHORT
 
@@ -32,32 +36,28 @@ def operands(short, count):
     return [np.ascontiguousarray(g.reshape(-1)) for g in grid]
 
 
-def execute(source, n, arrays):
+def execute(kernel, n, arrays):
     """Runs a kernel compiled."""
-    handle = loader.load_object(compiler.compile_kernel(source, "kernel"))
+    handle = loader.load_object(compiler.compile_kernel(llvm_source(kernel), "kernel"))
     status = loader.call_kernel(handle.address("kernel"), 0, n, arrays)
     handle.free()
     return status
 
 
-def kernel_of(words, short, vector=""):
+def kernel_of(words, short, lanes):
     """One kernel that applies many words to the same operands, and a list of (word, dtype of the result)."""
-    lines, outputs = ["def kernel(start, stop, buffers):", f"    x = pointer_{short}(buffers, 1)",
-                      f"    y = pointer_{short}(buffers, 2)"], []
-    body = []
+    b, dtype = KernelBuilder(), BY_SHORT[short]
+    x, y = (b.buffer(name, dtype, 1 << 20, Role.INPUT) for name in "xy")
+    i, outputs = b.variable("i", 1 << 20), []
+    b.open(i, START, STOP, lanes)
     for word in words:
         result = short if word.result == "same" else word.result
-        k = 3 + len(outputs)
-        lines.append(f"    o{k} = pointer_{result}(buffers, {k})")
-        names = ("x", "y")[:word.arguments.count(",") + 1]
-        if vector:
-            call = f"{word.name}_{short}x16({', '.join(f'load_x16({v}, i)' for v in names)})"
-            body.append(f"        store_x16(o{k}, i, {call})")
-        else:
-            body.append(f"        o{k}[i] = {word.name}_{short}({', '.join(f'{v}[i]' for v in names)})")
+        operands = [Load(v, i, lanes) for v in (x, y)][:word.arguments.count(",") + 1]
+        o = b.buffer("o", BY_SHORT[result], 1 << 20, Role.OUTPUT)
+        b.store(o, i, Apply(word.name, tuple(operands), BY_SHORT[result], lanes))
         outputs.append((word, result))
-    head = "    for i in range(start, stop, 16):" if vector else "    for i in range(start, stop):"
-    return "\n".join([*lines, head, *body]) + "\n", outputs
+    b.close()
+    return named("words", b.buffers, b.levels[0].statements), outputs
 
 
 def same(a, b):
@@ -66,21 +66,21 @@ def same(a, b):
         if a.dtype.kind == "f" and not np.isnan(a).any() else np.array_equal(a, b, equal_nan=a.dtype.kind == "f")
 
 
-@pytest.mark.parametrize("vector", ["", "x16"])
+@pytest.mark.parametrize("lanes", [1, LANES])
 @pytest.mark.parametrize("short", ALL)
-def test_words_compiled_and_plain(short, vector):
+def test_words_compiled_and_plain(short, lanes):
     words = [w for w in WORDS if short in w.dtypes]
     x, y = operands(short, 2)
-    n = len(x) // 16 * 16 + (16 if vector else 0)
+    n = len(x) // LANES * LANES + (LANES if lanes > 1 else 0)
     x, y = np.resize(x, n), np.resize(y, n)
-    source, outputs = kernel_of(words, short, vector)
+    kernel, outputs = kernel_of(words, short, lanes)
     compiled = [np.zeros(n, BY_SHORT[result].numpy) for _, result in outputs]
     interpreted = [np.zeros(n, BY_SHORT[result].numpy) for _, result in outputs]
-    assert execute(source, n, [x, y, *compiled]) == 0
-    plain.run_kernel(source, 0, n, [x, y, *interpreted])
+    assert execute(kernel, n, [x, y, *compiled]) == 0
+    plain.run_kernel(python_source(kernel), 0, n, [x, y, *interpreted])
     wrong = [w.name for (w, _), a, b in zip(outputs, compiled, interpreted, strict=True) if not same(a, b)]
     assert not wrong
-    if not vector:
+    if lanes == 1:
         with np.errstate(all="ignore"):
             arguments = {w.name: (x, y)[:w.arguments.count(",") + 1] for w, _ in outputs}
             wrong = [w.name for (w, _), a in zip(outputs, compiled, strict=True)

@@ -173,7 +173,8 @@ class CompiledFunction(Generic[P, R]):
         return self._last
 
     def ir(self, stage: str = "optimized") -> str:
-        """The program of the last call as text, at one of the stages traced, optimized, fused, kernels, plan."""
+        """The program of the last call as text, at one of the stages traced, optimized, fused, kernels, llvm, assembly,
+        plan."""
         stages = seam.driver().STAGES
         if stage not in stages:
             raise ValueError(f"ir: no stage is named {stage!r}; the stages are {', '.join(stages)}")

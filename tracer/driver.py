@@ -1,6 +1,7 @@
 """Takes a traced graph through the stages to something that runs; each stage is kept, so that users can read it.
 
-    traced -> optimized -> fused -> kernels -> plan -> native executor
+    traced -> optimized -> fused -> kernels -> llvm -> assembly
+                                            -> plan -> native executor
 
 Everything that needs a compiler is loaded here, when the first program is built: eager mode never comes this way.
 """
@@ -17,9 +18,10 @@ import numpy as np
 
 from ..backends.base import KernelCall
 from ..backends.library import library_calls
+from ..backends.llvm_source import llvm_source
 from ..backends.lower import lower
 from ..backends.lower_symbolic import SymbolicProgram, calls_for, lower_symbolic
-from ..backends.numba_source import machine_source, python_source
+from ..backends.python_source import python_source
 from ..ir.graph import Graph, Node
 from ..ir.interpret import interpret
 from ..ir.loops import Kernel
@@ -29,13 +31,14 @@ from ..ir.stopwatch import Stopwatch
 from ..passes.fusion import fuse
 from ..passes.options import Options
 from ..passes.pipeline import optimize
+from ..runtime import seam
 from ..runtime.cache import code_cache
 from ..runtime.executable import Executable
 from .dynamic import Sizes
 from .explain import explain
 from .memory_use import MemoryUse, memory_use
 
-STAGES = ("traced", "optimized", "fused", "kernels", "plan")
+STAGES = ("traced", "optimized", "fused", "kernels", "llvm", "assembly", "plan")
 
 
 def options_from_environment() -> Options:
@@ -127,7 +130,7 @@ class Build:
     def _addresses(self, kernels: Sequence[Any]) -> list[int]:
         """The machine code of kernels, through the code cache."""
         with self.watch.stage("emit"):
-            sources = [machine_source(kernel) for kernel in kernels]
+            sources = [llvm_source(kernel) for kernel in kernels]
         with self.watch.stage("compile"):
             codes = code_cache().kernels(sources) if sources else []
         self.origins.update(code.origin for code in codes)
@@ -158,13 +161,22 @@ class Build:
                 return str(getattr(self, stage))
             case "kernels":
                 return "\n\n".join(str(c.kernel) for c in self.kernels())
+            case "llvm":
+                return "\n".join(f"; {kernel.name}\n{llvm_source(kernel).text}" for kernel in self._written())
+            case "assembly":
+                assembly = seam.compiler().kernel_assembly
+                return "\n".join(assembly(llvm_source(kernel), kernel.name) for kernel in self._written())
             case "plan":
                 return str(self.executable.plan)
         raise ValueError(f"no stage is named {stage!r}")
 
     def source(self) -> str:
         """The Python source of every kernel."""
-        return "\n\n".join(python_source(c.kernel) for c in self.kernels() if isinstance(c.kernel, Kernel))
+        return "\n\n".join(map(python_source, self._written()))
+
+    def _written(self) -> list[Kernel]:
+        """The distinct kernels that are no routines of the runtime."""
+        return [c.kernel for c in self.kernels() if isinstance(c.kernel, Kernel)]
 
     def memory(self) -> MemoryUse:
         """Where the bytes of a call are."""

@@ -1,1 +1,1 @@
-"""The code generator: kernel sources to machine code. `vocabulary.py` says what a kernel source may use."""
+"""The code generator: LLVM text to machine code. `vocabulary.py` lists the words that kernels are made of."""

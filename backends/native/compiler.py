@@ -1,44 +1,62 @@
-"""The code generation service: kernel sources to object code.
+"""The code generation service: a kernel's LLVM text, completed by the definitions of its words, to object code.
 
-Imports Numba: the runtime loads this module through its seam, when something is missing from the cache.
+Loads llvmlite: the runtime loads this module through its seam, when something is missing from the cache.
 """
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import functools
+from collections.abc import Callable
 from typing import Any
 
 from ...ir.errors import CompileError
-from . import codegen, frontend
+from ..llvm_source import LlvmSource
+from . import codegen
+from .llvm_arithmetic import Gate, LlvmArithmetic, WordCall, define
 from .target import LOCK
+from .words import definition_of
 
 
-def compile_kernels(sources: Mapping[str, str]) -> bytes:
-    """One object with a C function `void symbol(i64 start, i64 stop, void **buffers)` for each symbol -> source.
+@functools.cache
+def _definition(word: WordCall) -> tuple[str, dict[str, str], dict[str, Gate]]:
+    """The LLVM function of a word, and the declarations and gates that it needs."""
+    m = LlvmArithmetic(word.short, word.lanes)
+    text = define(word.name, definition_of(word.word, word.short), word.operands, word.result, m)
+    return text, m.declarations, m.gates
+
+
+def complete(source: LlvmSource, symbol: str) -> tuple[str, list[Gate]]:
+    """The module whose one exported function, `symbol`, is the kernel; and the gates that it uses."""
+    texts, declarations, gates = [source.text.replace("@kernel(", f"@{symbol}(", 1)], {}, {}
+    for word in source.words:
+        text, needed, used = _definition(word)
+        texts.append(text)
+        declarations.update(needed)
+        gates.update(used)
+    lines = [line for name, line in declarations.items() if f"@{name}(" not in source.text]
+    return "\n".join([*lines, *texts]), list(gates.values())
+
+
+def compile_kernel(source: LlvmSource, symbol: str) -> bytes:
+    """One object with the kernel as the C function `void symbol(i64 start, i64 stop, void **buffers)`.
 
     Raises:
-        CompileError: a source does not follow the vocabulary; the message holds the source.
+        CompileError: the text is wrong; the message holds it.
     """
-    return _guarded(codegen.emit_object, sources)
+    return _guarded(codegen.emit_object, source, symbol)
 
 
-def compile_kernel(source: str, name: str) -> bytes:
-    """One object with the kernel as the C function `name`."""
-    return compile_kernels({name: source})
+def kernel_assembly(source: LlvmSource, symbol: str = "kernel") -> str:
+    """A kernel's assembly, to read."""
+    return _guarded(codegen.assembly, source, symbol)
 
 
-def kernel_assembly(source: str, name: str = "kernel") -> str:
-    """A kernel's assembly, to look at."""
-    return _guarded(codegen.assembly, {name: source})
-
-
-def _guarded(finish: Callable[..., Any], sources: Mapping[str, str]) -> Any:
-    """Lowers and finishes; whatever goes wrong inside the compiler is one error that shows the sources."""
+def _guarded(finish: Callable[..., Any], source: LlvmSource, symbol: str) -> Any:
+    """Completes and finishes; whatever goes wrong inside the compiler is one error that shows the text."""
     with LOCK:
         try:
-            return finish(*frontend.lower_kernels(sources))
+            return finish(*complete(source, symbol))
         except CompileError:
             raise
         except Exception as error:
-            shown = "\n\n".join(sources.values())
-            reason = str(error).split("\n\nFile")[0]            # Numba adds that it cannot find the source
-            raise CompileError(f"cannot compile a kernel: {type(error).__name__}: {reason}\n\n{shown}") from error
+            reason = f"{type(error).__name__}: {error}".strip()
+            raise CompileError(f"cannot compile a kernel: {reason}\n\n{source.text}") from error

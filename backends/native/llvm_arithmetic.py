@@ -302,6 +302,27 @@ class LlvmArithmetic(Arithmetic):
 
 
 @dataclass(frozen=True)
+class WordCall:
+    """A word that is called as a function of its own.
+
+    Attributes:
+        word, short, lanes: the definition (`words.py`), its dtype, and 0 or the lanes of its vectors.
+        operands, result: the dtypes of what it takes and gives.
+    """
+
+    word: str
+    short: str
+    lanes: int
+    operands: tuple[str, ...]
+    result: str
+
+    @property
+    def name(self) -> str:
+        """The function's name."""
+        return f"{self.word}.{self.short}" + (f"x{self.lanes}" if self.lanes else "")
+
+
+@dataclass(frozen=True)
 class Gate:
     """A rare path: `definition` on `arguments` where a condition holds. `gates.py` writes its LLVM functions."""
 

@@ -1,7 +1,7 @@
 """Object code into memory on Linux and x86-64: `load_object(bytes) -> CodeHandle`, without LLVM.
 
 A loader of our own, because LLVM's may put code and constants further apart than the small code model reaches, and
-because a warm process then needs neither LLVM nor Numba. Other machines use `engine_loader.py`.
+because a warm process then does not need LLVM. Other machines use `engine_loader.py`.
 """
 from __future__ import annotations
 

@@ -186,10 +186,6 @@ def _fold(word: str) -> Callable[[np.ndarray], Any]:
     return fold
 
 
-def _fail(buffers: _Buffers, site: int) -> None:
-    buffers.status = site
-
-
 def _check_index(buffers: _Buffers, i: int, size: int, site: int) -> int:
     if 0 <= i < size:
         return i
@@ -203,7 +199,7 @@ def _store_vector(pointer: _Pointer, i: int, vector: np.ndarray) -> None:
 
 def _memory(short: str) -> dict[str, Any]:
     return {
-        f"pointer_{short}": lambda buffers, k, scope=None: buffers.pointer(short, k),
+        f"pointer_{short}": lambda buffers, k: buffers.pointer(short, k),
         f"local_{short}": lambda count: _Pointer(np.empty(count, BY_SHORT[short].numpy)),
     }
 
@@ -211,7 +207,7 @@ def _memory(short: str) -> dict[str, Any]:
 _SPECIAL: dict[str, Any] = {
     "load_x16": lambda pointer, i: pointer.array[i:i + LANES].copy(), "store_x16": _store_vector,
     "splat_x16": lambda x: np.full(LANES, _value(x)), "iota_x16": lambda i: i + np.arange(LANES),
-    "lane": lambda vector, k: vector[k], "fail": _fail, "check_index": _check_index,
+    "lane": lambda vector, k: vector[k], "check_index": _check_index,
     "quotient": lambda i, n: i // n, "modulus": lambda i, n: i % n,
     "fold_and": _fold("logical_and"), "fold_or": _fold("logical_or"), "fold_add": _fold("add"),
     "fold_mul": _fold("mul"), "fold_maximum": _fold("maximum"), "fold_minimum": _fold("minimum"), **CONSTANTS,

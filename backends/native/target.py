@@ -1,4 +1,4 @@
-"""The machine that code is generated for, and the lock under which LLVM is used. Imports llvmlite, not Numba."""
+"""The machine that code is generated for, and the lock under which LLVM is used. Imports llvmlite."""
 from __future__ import annotations
 
 import functools

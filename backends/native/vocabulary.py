@@ -1,19 +1,21 @@
 """The words of which kernel sources are made: one table of names, the dtypes each exists for, one line of meaning.
 
-A kernel is a plain Python function `def kernel(start, stop, buffers):` over these names, `range`, `while`, `if`, and
-int64 index arithmetic. Nothing here compiles anything: `intrinsics.py` gives each word its machine meaning, `plain.py`
-its NumPy meaning.
+A kernel's source, which `python_source.py` writes, is a plain Python function `def kernel(start, stop, buffers):` over
+these names, `range`, `while`, and int64 index arithmetic. `plain.py` gives each word its NumPy meaning, in which the
+source runs; `llvm_scalars.py` gives it the machine meaning.
 
 Rules of the language
 - Every value has one dtype; nothing promotes. `f32(0.5)` makes a constant of another type than the Python literal's own
   (Python ints are i64, Python floats are f64, True and False are bool).
 - Words carry the dtype of their *operands*: `add_i32(a, b)`, `lt_f32(a, b) -> bool`; `convert_u8(x)` carries the
   result's.
-- The operators `+ - *`, `& | ^`, `<< >>`, the comparisons, unary `-` and `~` work on two operands of one dtype and mean
-  the word of that dtype (`a * b` on i32 is `mul_i32`, wraps, and stays i32). `//` and `%` exist for i64 indices only,
-  round down, and the divisor must be positive.
+- The operators `+ - *`, `& | ^` and the comparisons work on two operands of one dtype and mean the word of that dtype
+  (`a * b` on i32 is `mul_i32`, wraps, and stays i32).
 - A word with an `x16` dtype (`mul_f32x16`) works on a vector of 16 lanes, on each lane alone; operators do too.
 - Arithmetic is exact IEEE, never contracted or reassociated; only `fma_*` fuses.
+
+To add an elementwise word, give it a line in the tables below and a definition in `words.py` (or `elementary/`): both
+meanings follow. A word of memory or of lanes needs one function in `plain.py` and one in `llvm_scalars.SPECIAL`.
 """
 from __future__ import annotations
 
@@ -21,10 +23,8 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from ...ir.loops import LANES
 from ...ir.types import DTYPES
-
-LANES = 16
-"""The lanes of every vector, whatever the machine's own width: results do not depend on the machine."""
 
 BOOL = ("bool",)
 INTS = tuple(d.short for d in DTYPES if d.is_integer)
@@ -56,10 +56,8 @@ class Word:
 
 
 def _memory() -> Iterator[Word]:
-    yield Word("pointer", "buffers, k, [scope]", "pointer", ALL,
-               "argument k of the kernel: x[i] loads, x[i] = v stores. Buffers are taken to be disjoint; those that "
-               "may share memory must be given one scope: pointer_f32(buffers, 3, 1) buffer 3 may be buffer 1 "
-               "(whose scope is 1)", vector=False)
+    yield Word("pointer", "buffers, k", "pointer", ALL,
+               "argument k of the kernel: x[i] loads, x[i] = v stores. Buffers are taken to be disjoint", vector=False)
     yield Word("local", "count", "pointer", ALL,
                "a scratch array of `count` (a literal) elements on the stack, uninitialised; x[i] as for pointers",
                vector=False)
@@ -73,12 +71,10 @@ def _memory() -> Iterator[Word]:
         yield Word(f"fold_{name}", "vector", "element", (), f"{name} over the lanes by halves")
     yield Word("fold_and", "vector", "element", (), "whether every lane of a bool vector is true")
     yield Word("fold_or", "vector", "element", (), "whether any lane of a bool vector is true")
-    yield Word("fail", "buffers, site", "none", (),
-               "stores the nonzero code `site` in the status word; the kernel goes on")
     yield Word("check_index", "buffers, i, size, site", "i64", (),
-               "i when 0 <= i < size; otherwise 0, after fail(buffers, site)")
-    yield Word("quotient", "i, n", "i64", (), "i // n for an index i >= 0 and n > 0, cheaper than //")
-    yield Word("modulus", "i, n", "i64", (), "i % n for an index i >= 0 and n > 0, cheaper than %")
+               "i when 0 <= i < size; otherwise 0, after the nonzero code `site` went to the status word")
+    yield Word("quotient", "i, n", "i64", (), "i // n for an index i >= 0 and n > 0")
+    yield Word("modulus", "i, n", "i64", (), "i % n for an index i >= 0 and n > 0")
 
 
 def _conversions() -> Iterator[Word]:

@@ -1,5 +1,5 @@
-"""Loop IR to Python source in the vocabulary of `native/vocabulary.py`: what Numba compiles, and what also runs as
-plain Python."""
+"""Loop IR to Python source in the vocabulary of `native/vocabulary.py`: what people read, and what runs as plain
+Python."""
 
 from __future__ import annotations
 
@@ -25,7 +25,6 @@ from ..ir.loops import (
     Statement,
     Store,
     While,
-    renamed,
     with_location,
 )
 from ..ir.sizes import Dim, Symbol, is_negative
@@ -48,12 +47,6 @@ def python_source(kernel: Kernel, locations: bool = True) -> str:
     lines += _bindings(kernel)
     lines += _body(kernel.body, 1, locations)
     return "\n".join(lines) + "\n"
-
-
-def machine_source(kernel: Kernel) -> str:
-    """What is compiled: the source without the user's names and lines, so that programs share machine code."""
-    text = python_source(kernel, locations=False)
-    return renamed(text.replace(f"def {kernel.name}(", "def kernel(", 1), kernel)
 
 
 def _bindings(kernel: Kernel) -> Iterator[str]:
