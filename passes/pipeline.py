@@ -13,6 +13,7 @@ from .cse import CommonSubexpressions
 from .dce import DeadCode
 from .fold import Fold
 from .invariant import InvariantMotion
+from .loop_sums import LoopSums
 from .loops import RepeatedLoops
 from .options import Options
 from .recompute import Recompute
@@ -46,10 +47,13 @@ PIPELINE: tuple[Pass, ...] = (
     *CLEAN_UP,  # what the first round brought to light
     WrittenOnce(),
     *CLEAN_UP,  # sequences that nobody reads now
+    LoopSums(),
+    *CLEAN_UP,
     InvariantMotion(),
     *CLEAN_UP,
     Tiling(),  # what is large by now has to be there
     *CLEAN_UP,
+    *CLEAN_UP,  # the rows that are left over, out of their loop
     Recompute(),  # last: it looks at what fusion would keep
     CommonSubexpressions(),
     DeadCode(),

@@ -9,6 +9,7 @@ from ..ir.graph import Graph, Node
 from ..ir.op import Trait
 from ..ir.ops import OPS
 from ..ir.plan import Call, Copy, Slot
+from ..passes.tiling import left_whole
 
 if TYPE_CHECKING:
     from .driver import Build
@@ -37,6 +38,8 @@ def explain(build: Build) -> str:
     copies = [_copy(step, loops) for step, loops in plan.copies]
     lines.append("copies: none" if not copies else "copies:")
     lines += copies
+    for value, why in left_whole(build.optimized):
+        lines.append(f"computed as a whole: a product, {value.type}: {why}")
     lines.append(f"arena: {plan.arena_bytes} bytes")
     lines.append(_time(build))
     return "\n".join(lines)
