@@ -189,9 +189,14 @@ def error_function(z: mp.mpf) -> mp.mpf:
     return mp.erf(mp.sqrt(z)) / mp.sqrt(z) - 1 if z > 1e-20 else 2 / mp.sqrt(mp.pi) - 1
 
 
-def erf_tail(x: mp.mpf) -> mp.mpf:
-    """-log(erfc(x))."""
-    return -mp.log(mp.erfc(x))
+def erf_rate(x: mp.mpf) -> mp.mpf:
+    """-log(erfc(x)) / x - 1."""
+    return -mp.log(mp.erfc(x)) / x - 1 if x > 1e-20 else 2 / mp.sqrt(mp.pi) - 1
+
+
+def erf_weight(x: mp.mpf) -> mp.mpf:
+    """How much erf(x) changes, relative to itself, with `erf_rate`."""
+    return x * mp.erfc(x) / mp.erf(x) if x > 1e-20 else mp.sqrt(mp.pi) / 2
 
 
 HALF_LN2 = mp.log(2) / 2 * mp.mpf("1.01")
@@ -200,7 +205,7 @@ SLOPE = (mp.sqrt(2) - 1) ** 2 * mp.mpf("1.01")
 LOG_LOW, LOG_HIGH = (mp.sqrt(mp.mpf(1) / 2) - 1) * 1.001, (mp.sqrt(2) - 1) * 1.001
 LOG_SQUARE = ((mp.sqrt(2) - 1) / (mp.sqrt(2) + 1) * 1.001) ** 2
 SIN, TAN, ASIN = odd(mp.sin, -mp.mpf(1) / 6), odd(mp.tan, mp.mpf(1) / 3), odd(mp.asin, mp.mpf(1) / 6)
-ATAN, SINH, TANH = odd(mp.atan, -mp.mpf(1) / 3), odd(mp.sinh, mp.mpf(1) / 6), odd(mp.tanh, -mp.mpf(1) / 3)
+ATAN, SINH = odd(mp.atan, -mp.mpf(1) / 3), odd(mp.sinh, mp.mpf(1) / 6)
 ZERO = mp.mpf(0)
 
 FITS: dict[str, Fit] = {
@@ -220,11 +225,10 @@ FITS: dict[str, Fit] = {
     "asin f32": Fit(ASIN, near_zero, ZERO, mp.mpf("0.2501"), 5, "f32", 4),
     "asin f64": Fit(ASIN, near_zero, ZERO, mp.mpf("0.2501"), 12, "f64", 4),
     "sinh f32": Fit(SINH, near_zero, ZERO, mp.mpf(1), 3, "f32", 3),
-    "tanh f32": Fit(TANH, near_zero, ZERO, mp.mpf("0.625") ** 2, 4, "f32", 4),
     "erf f32": Fit(error_function, lambda z: mp.mpf(1), ZERO, mp.mpf(1), 6, "f32", 4),
     "erf f64": Fit(error_function, lambda z: mp.mpf(1), ZERO, mp.mpf(1), 12, "f64", 4),
-    "erf tail f32": Fit(erf_tail, lambda x: mp.erfc(x) / mp.erf(x), mp.mpf("0.98"), mp.mpf(4), 6, "f32", 4),
-    "erf tail f64": Fit(erf_tail, lambda x: mp.erfc(x) / mp.erf(x), mp.mpf("0.98"), mp.mpf(6), 18, "f64", 4),
+    "erf rate f32": Fit(erf_rate, erf_weight, ZERO, mp.mpf(4), 8, "f32", 3),
+    "erf rate f64": Fit(erf_rate, erf_weight, ZERO, mp.mpf(6), 24, "f64", 3),
     "erfc f32": Fit(scaled_erfc(2), inverse(scaled_erfc(2)), mp.mpf(-1), mp.mpf("8.2") / mp.mpf("12.2"), 10, "f64"),
     "erfc f64": Fit(scaled_erfc(4), inverse(scaled_erfc(4)), mp.mpf(-1), mp.mpf("23.5") / mp.mpf("31.5"), 23, "f64"),
     "erfinv f32": erfinv_fit("f64", 9, 0, 5.01, 2.5, False),

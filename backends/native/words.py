@@ -149,17 +149,19 @@ def _floor_divide(m: Arithmetic, x: Number, y: Number) -> Number:
 
 
 def _maximum(m: Arithmetic, x: Number, y: Number) -> Number:
+    """The comparison alone passes on a NaN in x, and is one instruction on x86; a constant y needs no more."""
     if m.dtype.kind == "bool":
         return x | y
-    larger = m.select(x > y, x, y)
-    return m.select(m.isnan(x), x, larger) if m.dtype.kind == "float" else larger
+    larger = m.select(y > x, y, x)
+    return m.select(m.isnan(y), x + y, larger) if m.dtype.kind == "float" else larger
 
 
 def _minimum(m: Arithmetic, x: Number, y: Number) -> Number:
+    """As for the maximum."""
     if m.dtype.kind == "bool":
         return x & y
-    smaller = m.select(x < y, x, y)
-    return m.select(m.isnan(x), x, smaller) if m.dtype.kind == "float" else smaller
+    smaller = m.select(y < x, y, x)
+    return m.select(m.isnan(y), x + y, smaller) if m.dtype.kind == "float" else smaller
 
 
 def _fmax(m: Arithmetic, x: Number, y: Number) -> Number:

@@ -20,10 +20,10 @@ class Bound(NamedTuple):
 
 
 ERROR_BOUNDS: Mapping[str, Bound] = {
-    "exp": Bound(1.25, 1.0),
-    "exp2": Bound(1.25, 1.25),
+    "exp": Bound(1.0, 1.0),
+    "exp2": Bound(1.0, 1.0),
     "expm1": Bound(1.75, 1.75),
-    "sigmoid": Bound(1.75, 1.5),
+    "sigmoid": Bound(2.0, 2.0),
     "log": Bound(1.0, 1.0),
     "log2": Bound(1.25, 1.0),
     "log10": Bound(1.0, 1.0),
@@ -38,11 +38,11 @@ ERROR_BOUNDS: Mapping[str, Bound] = {
     "atan2": Bound(0.75, 2.5),
     "sinh": Bound(1.75, 2.5),
     "cosh": Bound(1.75, 1.75),
-    "tanh": Bound(1.5, 2.25),
+    "tanh": Bound(2.0, 2.0),
     "asinh": Bound(2.0, 1.75),
     "acosh": Bound(0.75, 2.25),
     "atanh": Bound(0.75, 1.75),
-    "erf": Bound(1.25, 1.25),
+    "erf": Bound(1.75, 1.75),
     "erfc": Bound(0.75, 3.5),
     "erfinv": Bound(1.0, 3.0),
     "lgamma": Bound(0.75, 4.0, "for x > 0; for negative x in units of the larger of |result| and 1"),

@@ -1,6 +1,6 @@
 """erf, erfc, erfinv.
 
-erf: x + x E(x**2) for |x| < 1; above, 1 - e**-Q(x), Q a polynomial for -log(erfc). erfc: 1 - erf(x) for |x| < 1/2;
+erf: 1 - e**-(x + x P(x)) with a polynomial for -log(erfc(x)). erfc: 1 - erf(x) by x + x E(x**2) for |x| < 1/2;
 e**-x**2 P(q) / (1 + 2 x) for larger x with q = (x - K) / (x + K), and 2 - erfc(-x) for negative ones. erfinv: x
 P(w) with w = -log(1 - x**2), by pieces in w and sqrt(w)."""
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 
 from ..arithmetic import Arithmetic, Number, through_f64
-from .exponential import exp, exp_of_parts, scale
+from .exponential import decay, exp_of_parts, scale
 from .logarithm import log
 
 _ERF = {
@@ -20,16 +20,19 @@ _ERF = {
 }
 """erf(x) / x - 1 in x**2 for |x| < 1."""
 
-_TAIL = {
-    "f32": (0.00030053395312279463, 1.1272510290145874, 0.6378837823867798, 0.10332676023244858, -0.021940156817436218,
-            0.0029723739717155695, -0.00018881629512179643),
-    "f64": (1.5054141714394338e-07, 1.1283776138092096, 0.6366271911412782, 0.10275091706808055, -0.019085334952520724,
-            -0.00027012909983751464, 0.0017575914413466669, -0.0006313681804512341, 3.815857006293483e-05,
-            7.397535087757906e-05, -4.6597999336563704e-05, 1.7051607377053847e-05, -4.473514925503114e-06,
-            8.816980959257065e-07, -1.3075000138368002e-07, 1.4228666688879203e-08, -1.0754886468856453e-09,
-            5.050773494455716e-11, -1.1103037854598806e-12),
+_RATE = {
+    "f32": (0.12837916612625122, 0.6366195678710938, 0.10277629643678665, -0.01914777047932148,
+            -0.00016963438247330487, 0.0016758322017267346, -0.00063745939405635, 0.00011889048619195819,
+            -9.391389539814554e-06),
+    "f64": (0.12837916709551256, 0.6366197723675874, 0.10277260330154611, -0.019128446998908866,
+            -0.0002091947770533662, 0.0016962070525409652, -0.0005901291416437933, 2.5892185023221162e-05,
+            6.445423254782029e-05, -2.9645442202844635e-05, 3.280763880549147e-06, 2.994508114491404e-06,
+            -1.9005426235979296e-06, 4.629830719038865e-07, 5.630898060886432e-08, -1.0026131510277084e-07,
+            4.864726599043436e-08, -1.534614457912731e-08, 3.536991415417362e-09, -6.120486149633971e-10,
+            7.908344616061933e-11, -7.415436440675147e-12, 4.763534173971046e-13, -1.8702745778304242e-14,
+            3.369928177540594e-16),
 }
-"""-log(erfc(x)) for x from 1 to where erf is 1."""
+"""-log(erfc(x)) / x - 1 for x from 0 to where erf is 1."""
 
 _ONE_FROM = {"f32": 4.0, "f64": 6.0}
 
@@ -85,10 +88,9 @@ _INVERSE = {
 def erf(m: Arithmetic, x: Number) -> Number:
     """The error function."""
     a = m.abs(x)
-    near = m.fma(a, m.polynomial(a * a, _ERF[m.short]), a)
-    inside = m.select(a > _ONE_FROM[m.short], _ONE_FROM[m.short], a)
-    far = 1.0 - exp(m, -m.polynomial(inside, _TAIL[m.short]))
-    return m.copysign(m.select(a < 1.0, near, far), x)
+    a = m.select(a > _ONE_FROM[m.short], _ONE_FROM[m.short], a)
+    power, q = decay(m, m.fma(a, m.polynomial(a, _RATE[m.short]), a))
+    return m.copysign(m.fma(-power, q, 1.0 - power), x)
 
 
 def erfc(m: Arithmetic, x: Number) -> Number:

@@ -4,14 +4,11 @@ from __future__ import annotations
 import math
 
 from ..arithmetic import Arithmetic, Number
-from .exponential import FORMATS, LN2, LOG2_E, exp_reduced, half_expm1
+from .exponential import decay, half_expm1
 from .logarithm import log1p
 
-_LARGEST = {"f32": 89.5, "f64": 710.6}
+_LARGEST = {"f32": 89.41598510742188, "f64": 710.4758600739439}
 """Beyond it sinh and cosh overflow."""
-
-_TANH = (-0.3333328366279602, 0.1333148330450058, -0.05374276638031006, 0.020648010075092316, -0.00571397552266717)
-"""(tanh(x) - x) / x**3 in x**2 for |x| <= 0.625, in f32."""
 
 _SINH = (0.1666666716337204, 0.008333311416208744, 0.00019842635083477944, 2.783925765470485e-06)
 """(sinh(x) - x) / x**3 in x**2 for |x| <= 1, in f32."""
@@ -36,28 +33,11 @@ def cosh(m: Arithmetic, x: Number) -> Number:
 
 
 def tanh(m: Arithmetic, x: Number) -> Number:
-    """The hyperbolic tangent: h / (h + 1) with h = (e**2a - 1) / 2; f32 has a shorter way."""
-    a = m.abs(x)
-    if m.single:
-        return m.copysign(_single_tanh(m, a), x)
-    h = half_expm1(m, m.select(a > 22.0, 44.0, a + a))
-    return m.copysign(h / (h + 1.0), x)
-
-
-def _single_tanh(m: Arithmetic, a: Number) -> Number:
-    """1 - 2 / (e**2a + 1) for a not below 0.625, where half of the error of e**2a is enough; a polynomial below.
-
-    2a = k ln 2 + r needs one part of ln 2 alone, and 2**k is added to the exponent of e**r, whose k stands in the low
-    bits of `shifted`.
-    """
-    shape = FORMATS["f32"]
-    twice = m.select(a > 10.0, 20.0, a + a)
-    shifted = m.fma(twice, m.const(LOG2_E), m.const(shape.round))
-    r = m.fma(shifted - shape.round, -LN2["f32"][0], twice)
-    e = m.from_bits(m.bits(exp_reduced(m, r)) + (m.bits(shifted) << shape.mantissa))
-    z = a * a
-    near = m.fma(a * z, m.polynomial(z, _TANH), a)
-    return m.select(a >= 0.625, 1.0 - 2.0 / (e + 1.0), near)
+    """The hyperbolic tangent: (1 - E) / (1 + E) with E = e**-2a, whose sums are rounded once each."""
+    a = m.abs(x + x)
+    end = 20.0 if m.single else 40.0
+    power, q = decay(m, m.select(a > end, end, a))
+    return m.copysign(m.fma(-power, q, 1.0 - power) / m.fma(power, q, power + 1.0), x)
 
 
 def asinh(m: Arithmetic, x: Number) -> Number:

@@ -105,7 +105,7 @@ def log1p(m: Arithmetic, x: Number) -> Number:
     u = x + 1.0
     lost = x - (u - 1.0)
     e, mantissa = split(m, m.select(u > 0.0, u, 1.0))
-    f = (mantissa - 1.0) + lost * power_of_two(m, -m.select(e > 100, 100, e))
+    f = (mantissa - 1.0) + lost * power_of_two(m, FORMATS[m.short].bias - m.select(e > 100, 100, e))
     high, low = LN2[m.short]
     exponent = m.convert(e, m.short)
     result = m.fma(exponent, high, f - m.fma(exponent, -low, correction(m, f)))

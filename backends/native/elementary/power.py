@@ -60,7 +60,7 @@ def _power_of_size(m: Arithmetic, a: Number, y: Number) -> Number:
     high = m.select(a == 0.0, -math.inf, m.select(a == math.inf, math.inf, high))
     product, lost = _two_product(m, y, high)
     lost = m.select(m.abs(product) < 1e4, m.fma(y, low, lost), 0.0)
-    r, k = reduce(m, clamp(m, product, -746.0, 710.0))
+    r, k = reduce(m, clamp(m, product, -746.0, 710.0), FORMATS["f64"].twice_bias)
     return scale(m, exp_reduced(m, r + lost), k)
 
 
