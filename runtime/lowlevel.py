@@ -13,9 +13,9 @@ for operands that are not negative.
 from __future__ import annotations
 
 import ast
-import inspect
+import functools
+import linecache
 import platform
-import textwrap
 from collections.abc import Callable, Iterable, Sequence
 from types import FunctionType
 from typing import Any
@@ -138,10 +138,7 @@ class Translation:
 
     def __init__(self, function: FunctionType, names: dict[str, FunctionType]) -> None:
         self.function, self.names = function, names
-        source = textwrap.dedent(inspect.getsource(function))
-        (definition,) = ast.parse(source).body
-        assert isinstance(definition, ast.FunctionDef)
-        self.definition = definition
+        self.definition = _definitions(function.__code__.co_filename)[function.__code__.co_firstlineno]
         self.lines: list[str] = []
         self.cells: dict[str, str] = {}
         self.allocations: list[str] = []
@@ -149,8 +146,9 @@ class Translation:
         self.loops: list[tuple[str, str]] = []
 
     def fail(self, node: ast.AST, what: str) -> CompileError:
-        """The error for something outside the language."""
-        return CompileError(f"{self.function.__name__}, line {getattr(node, 'lineno', '?')}: {what}")
+        """The error for something outside the language; lines are counted from the function's first."""
+        line = getattr(node, "lineno", self.definition.lineno) - self.definition.lineno + 1
+        return CompileError(f"{self.function.__name__}, line {line}: {what}")
 
     def fresh(self, stem: str) -> str:
         """A new name."""
@@ -361,6 +359,13 @@ class Translation:
         if name in WORDS:
             return WORDS[name](self, *values)
         raise self.fail(e, f"no function is named {name}")
+
+
+@functools.cache
+def _definitions(filename: str) -> dict[int, ast.FunctionDef]:
+    """The functions of a source file, by their first lines."""
+    tree = ast.parse("".join(linecache.getlines(filename)))
+    return {f.lineno: f for f in ast.walk(tree) if isinstance(f, ast.FunctionDef)}
 
 
 def translate(exported: Iterable[Any], internal: Iterable[Any] = ()) -> str:

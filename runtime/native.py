@@ -13,7 +13,9 @@ import os
 import platform
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -25,30 +27,34 @@ from . import blas_native, builtins, entry_native, executor_native, layout, lowl
 from .blas import load_blas
 from .cache import code_cache
 
-_MODULES = (entry_native, executor_native, threads_native, blas_native)
+_CORE = (entry_native, executor_native, threads_native)
+"""The modules of what every program needs, compiled at the first one."""
+_ROUTINES = (blas_native,)
+"""The modules of the routines that some programs call, compiled when one does."""
 _EXPORTED = {"enter", "proceed", "copy_bytes", "work", "wake", "run_parallel", "gemm", "gemv", "copy_view", "fill_zero"}
 
 _FUTEX = {"x86_64": 202, "aarch64": 98, "riscv64": 98}
 """The number of the system call futex(2) on Linux."""
 
 
-def _sources() -> str:
-    """All that the code depends on, but for the compiler: the text of the modules it is written in."""
-    modules = (*_MODULES, layout, lowlevel, routines)
-    return platform.machine() + "".join(Path(str(m.__file__)).read_text(encoding="utf-8") for m in modules)
+def _code(modules: Sequence[ModuleType]) -> Any:
+    """The code of modules in the low-level language. It depends on their text and what they import; and, besides, on
+    the compiler."""
+    texts = [Path(str(m.__file__)).read_text(encoding="utf-8") for m in (*modules, layout, lowlevel, routines)]
+    return code_cache().module(platform.machine() + "".join(texts), functools.partial(_build, modules))
 
 
-def _build() -> bytes:
-    functions = [f for m in _MODULES for f in vars(m).values() if inspect.isfunction(f) and f.__module__ == m.__name__]
+def _build(modules: Sequence[ModuleType]) -> bytes:
+    functions = [f for m in modules for f in vars(m).values() if inspect.isfunction(f) and f.__module__ == m.__name__]
     exported = [f for f in functions if f.__name__ in _EXPORTED]
-    return seam.codegen().emit_object(lowlevel.translate(exported, [f for f in functions if f not in exported]))
+    return seam.codegen().emit_runtime(lowlevel.translate(exported, [f for f in functions if f not in exported]))
 
 
 class Native:
     """Entry points of the loaded code, and the process table."""
 
     def __init__(self) -> None:
-        self._code = code_cache().module(_sources(), _build)
+        self._core = _code(_CORE)
         self.table = process_table()
         self.proceed = self._entry("proceed", ctypes.c_int64)
         self.work = self._entry("work", ctypes.c_int64, ctypes.c_int64)
@@ -59,7 +65,11 @@ class Native:
         """The address of an exported function; the first product loads BLAS."""
         if name in ("gemm", "gemv") and not self.table[layout.BLAS]:
             load_blas(self.table)
-        return self._code.address(name)
+        return (self._routines if any(hasattr(m, name) for m in _ROUTINES) else self._core).address(name)
+
+    @functools.cached_property
+    def _routines(self) -> Any:
+        return _code(_ROUTINES)
 
     def _entry(self, name: str, *arguments: Any) -> Any:
         return ctypes.CFUNCTYPE(ctypes.c_int64, *arguments)(self.address(name))

@@ -86,7 +86,7 @@ class Handwritten:
 
 @pytest.fixture(scope="module")
 def addresses():
-    code = seam.loader().load_object(seam.codegen().emit_object(translate(KERNELS)))
+    code = seam.loader().load_object(seam.codegen().emit_runtime(translate(KERNELS)))
     yield lambda kernels: [code.address(k.name) for k in kernels]
     code.free()
 

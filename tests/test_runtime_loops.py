@@ -56,7 +56,7 @@ class Handwritten:
 
 @pytest.fixture(scope="module")
 def resolve():
-    code = seam.loader().load_object(seam.codegen().emit_object(translate([add, slow, whole_loop])))
+    code = seam.loader().load_object(seam.codegen().emit_runtime(translate([add, slow, whole_loop])))
     yield lambda kernels: [code.address(k.name) for k in kernels]
     code.free()
 

@@ -91,7 +91,7 @@ def through_a_pointer(function, x):
 @pytest.fixture(scope="module")
 def compiled():
     code = seam.loader().load_object(
-        seam.codegen().emit_object(translate([arithmetic, loops, memory, through_a_pointer], [helper]))
+        seam.codegen().emit_runtime(translate([arithmetic, loops, memory, through_a_pointer], [helper]))
     )
     kind = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64, ctypes.c_int64)
     yield lambda f: kind(code.address(f.__name__))

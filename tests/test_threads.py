@@ -29,7 +29,7 @@ def count(start, stop, buffers):
 
 @pytest.fixture(scope="module")
 def kernel():
-    code = seam.loader().load_object(seam.codegen().emit_object(translate([count])))
+    code = seam.loader().load_object(seam.codegen().emit_runtime(translate([count])))
     yield code.address("count")
     threads.set_num_threads(threads.available_threads())
     code.free()

@@ -18,11 +18,10 @@ ALLOWED = frozenset(
 sines of huge arguments."""
 
 
-def _pipeline() -> tuple[Any, Any]:
+def _builder() -> Any:
     options = llvm.create_pipeline_tuning_options(speed_level=3)
     options.loop_interleaving = False       # costs code and compile time; the core overlaps iterations by itself
-    builder = llvm.create_pass_builder(machine(), options)
-    return builder.getModulePassManager(), builder
+    return llvm.create_pass_builder(machine(), options)
 
 
 def _open_gates(module: Any, used: Sequence[Gate], builder: Any) -> None:
@@ -46,16 +45,42 @@ def _parse(text: str) -> Any:
 def optimize(text: str, used: Sequence[Gate] = ()) -> Any:
     """Parses and optimises a module; the module."""
     module = _parse(text + gates.declarations(used))
-    passes, builder = _pipeline()
-    passes.run(module, builder)
+    builder = _builder()
+    builder.getModulePassManager().run(module, builder)
     if used:
         _open_gates(module, used, builder)
     return module
 
 
+def tidy(text: str) -> Any:
+    """Parses a module and simplifies its functions one by one: for the runtime's own code, which vectorising and
+    inlining make no faster, and for which they take a user's first call longer than all the rest; the module."""
+    module, passes = _parse(text), llvm.create_new_module_pass_manager()
+    passes.add_sroa_pass()
+    passes.add_simplify_cfg_pass()
+    passes.add_instruction_combine_pass()
+    passes.add_jump_threading_pass()
+    passes.add_new_gvn_pass()
+    passes.add_simplify_cfg_pass()
+    passes.add_instruction_combine_pass()
+    passes.add_simplify_cfg_pass()
+    passes.add_aggressive_dce_pass()
+    passes.run(module, _builder())
+    return module
+
+
 def emit_object(text: str, used: Sequence[Gate] = ()) -> bytes:
-    """Object code of a module, checked to need nothing but allowed symbols."""
-    data = machine().emit_object(optimize(text, used))
+    """Object code of kernels, checked to need nothing but allowed symbols."""
+    return _checked_object(optimize(text, used))
+
+
+def emit_runtime(text: str) -> bytes:
+    """Object code of the runtime's own functions, checked in the same way."""
+    return _checked_object(tidy(text))
+
+
+def _checked_object(module: Any) -> bytes:
+    data = machine().emit_object(module)
     missing = elf.parse(data).undefined - ALLOWED if elf.is_elf(data) else set()
     if missing:
         raise CompileError(f"generated code refers to {', '.join(sorted(missing))}")
