@@ -131,20 +131,20 @@ def _rows(node: Node, j: int, first: int, producers: Producers, output: Axis = N
     """Axis `j` of the indices, which begin at input `first`, when one of them numbers the rows of the input there."""
     for k, d in enumerate(node.attrs["dims"]):
         index = node.inputs[first + k]
-        if node.inputs[0].type.sizes[d] == index.type.sizes[j] and _counts(index, j, producers):
+        if node.inputs[0].type.sizes[d] == index.type.sizes[j] and is_counted(index, j, producers):
             inputs = (d, *(j for _ in node.inputs[1:]))
             yield Link(d if output is None else output, inputs, first + k)
 
 
-def _counts(value: Value, axis: int, producers: Producers) -> bool:
-    """Whether an element of `value` is its index on `axis`."""
+def is_counted(value: Value, axis: int, producers: Producers) -> bool:
+    """Whether every element of `value` is surely its own index on `axis`."""
     node = producers.get(value)
     if node is None:
         return False
     if node.op is OPS.iota:
         return node.attrs["dim"] == axis
     link = output_link(node, axis, producers) if node.op.has(Trait.VIEW) else None
-    return link is not None and link.inputs[0] is not None and _counts(node.inputs[0], link.inputs[0], producers)
+    return link is not None and link.inputs[0] is not None and is_counted(node.inputs[0], link.inputs[0], producers)
 
 
 _LINKS: Mapping[object, Callable[[Node, Producers], Links]] = {

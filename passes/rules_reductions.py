@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from ..ir.graph import Node, Value
 from ..ir.op import Op, Trait
 from ..ir.ops import OPS
+from ..ir.types import Shape
 from .rewrite import Rewriter, op, rules, some, trait
 
 x, y = some("x"), some("y")
@@ -19,13 +20,13 @@ def _reduced(b: Rewriter, op: Op, x: Value, dims: tuple[int, ...]) -> Value:
     return reduced
 
 
-def _from_start(b: Rewriter, node: Node, x: Value) -> Value:
+def from_start(b: Rewriter, node: Node, x: Value) -> Value:
     """What folding one element `x` gives: a sum starts from +0, which turns -0 into +0."""
     return b.add(x, b.full_like(x, 0.0)) if node.op.name == "sum" and x.dtype.is_floating_point else x
 
 
 def _of_no_axes(b: Rewriter, node: Node) -> Value | None:
-    return None if node.attrs["dims"] else _from_start(b, node, node.inputs[0])
+    return None if node.attrs["dims"] else from_start(b, node, node.inputs[0])
 
 
 def _of_axes_of_size_one(b: Rewriter, node: Node) -> Value | None:
@@ -37,7 +38,7 @@ def _of_axes_of_size_one(b: Rewriter, node: Node) -> Value | None:
     kept = [k for k in range(len(value.shape)) if k not in single]
     narrow = b.view_as(value, tuple(value.shape[k] for k in kept))
     rest = tuple(kept.index(k) for k in dims if k not in single)
-    return _reduced(b, node.op, narrow, rest) if rest else _from_start(b, node, narrow)
+    return _reduced(b, node.op, narrow, rest) if rest else from_start(b, node, narrow)
 
 
 def _of_reduction(b: Rewriter, node: Node, inner: Node) -> Value | None:
@@ -50,18 +51,23 @@ def _of_reduction(b: Rewriter, node: Node, inner: Node) -> Value | None:
     return _reduced(b, node.op, value, tuple(sorted(dims)))
 
 
-def _extreme_of_broadcast(b: Rewriter, node: Node, x: Value) -> Value | None:
-    """Equal elements fold to themselves."""
-    shape, lead = node.inputs[0].shape, len(node.inputs[0].shape) - len(x.shape)
-    if any(shape[k] != 1 and k >= lead and x.shape[k - lead] == shape[k] for k in node.attrs["dims"]):
+def without_axes(b: Rewriter, x: Value, shape: Shape, dims: Sequence[int]) -> Value | None:
+    """`x`, broadcast to `shape`, without the axes `dims`, when all of its elements along them are equal."""
+    lead = len(shape) - len(x.shape)
+    if any(shape[k] != 1 and k >= lead and x.shape[k - lead] == shape[k] for k in dims):
         return None
-    kept = [k for k in range(len(shape)) if k not in node.attrs["dims"]]
+    kept = [k for k in range(len(shape)) if k not in dims]
     narrow = (
         b.view_as(x, tuple(x.shape[k - lead] if k >= lead else 1 for k in kept))
         if len(kept) != len(x.shape) or lead
         else x
     )
-    return b.expand(narrow, node.output.shape)
+    return b.expand(narrow, tuple(shape[k] for k in kept))
+
+
+def _extreme_of_broadcast(b: Rewriter, node: Node, x: Value) -> Value | None:
+    """Equal elements fold to themselves."""
+    return without_axes(b, x, node.inputs[0].shape, node.attrs["dims"])
 
 
 def _scan_of_one(node: Node, x: Value) -> Value | None:

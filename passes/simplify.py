@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from ..ir.graph import Graph
-from . import rules_arithmetic, rules_control, rules_reductions, rules_updates, rules_views
+from . import rules_arithmetic, rules_control, rules_one_hot, rules_reductions, rules_updates, rules_views
 from .options import Options
 from .rewrite import Rule, RuleTable, rewrite
 
@@ -14,6 +14,7 @@ RULES: tuple[Rule, ...] = (
     *rules_views.RULES,
     *rules_updates.RULES,
     *rules_reductions.RULES,
+    *rules_one_hot.RULES,
     *rules_control.RULES,
 )
 

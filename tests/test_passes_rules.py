@@ -54,6 +54,21 @@ def joined(b):
     return b.concatenate(b.floats(2, 3), b.floats(4, 3), dim=0)
 
 
+def one_a_row(b, mode, dims):
+    """Zeros of which every index of the first of `dims` has one element that is something else, in place 0."""
+    x, rows = b.full((3, 3), -0.0, float32), b.iota(shape=(3,), dim=0, dtype=int64)
+    return b.scatter(x, b.floats(3), rows, b.remainder(b.ints(3), b.full((3,), 3, int64)), dims=dims, mode=mode)
+
+
+def one_hot(b, values, zero):
+    """Of each row one element of `values`, which may be anything; zeros elsewhere."""
+    columns = b.iota(shape=(3,), dim=0, dtype=int64)
+    place = b.gather(columns, b.remainder(b.ints(10), b.full((10,), 3, int64)), dims=(0,))
+    shown = [b.expand(b.view_as(v, (10, 1)), (10, 3)) for v in (place, values)]
+    chosen = b.eq(b.iota(shape=(10, 3), dim=1, dtype=int64), shown[0])
+    return b.select(chosen, shown[1], b.full((10, 3), zero, values.dtype))
+
+
 def updated(b, x, u):
     """A dynamic_update at a runtime position, and that position."""
     starts = [b.ints(), b.ints()]
@@ -349,6 +364,9 @@ EXAMPLES = {
         lambda b: part(b, put(b, b.floats(8), b.floats(3), (1,)), (2,), (3,)),
     ],
     "update of update": [lambda b: put(b, put(b, b.floats(8), b.floats(2), (2,)), b.floats(4), (1,))],
+    "update of permuted": [
+        lambda b: put(b, b.permute(b.floats(3, 5, 4), dims=(2, 0, 1)), b.floats(2, 3, 4), (1, 0, 1))
+    ],
     "update with own slice": [lambda b: (lambda x: put(b, x, part(b, x, (1,), (4,)), (1,)))(b.floats(8))],
     "slice at a constant": [lambda b: b.dynamic_slice(b.floats(4, 4), *places(b, 1, 2), sizes=(3, 2))],
     "update at a constant": [lambda b: b.dynamic_update(b.floats(4, 4), b.floats(3, 2), *places(b, 1, 2))],
@@ -361,6 +379,14 @@ EXAMPLES = {
             strides=(1, 3),
             offset=2,
         )
+    ],
+    "scatter of one a row": [
+        lambda b, mode=mode, dims=dims: one_a_row(b, mode, dims) for mode in ("set", "add") for dims in ((0, 1), (1, 0))
+    ],
+    "sum of one a row": [lambda b, z=z: b.sum(one_hot(b, b.floats(10), z), dims=(1,)) for z in (0.0, -0.0)],
+    "sum of negated one a row": [
+        lambda b: b.sum(b.neg(one_hot(b, b.floats(10), 0.0)), dims=(1,)),
+        lambda b: b.sum(b.neg(one_hot(b, b.ints(10), 0)), dims=(1,)),
     ],
     "strided update twice": [
         lambda b: b.as_strided_update(
