@@ -82,6 +82,14 @@ def _update_covers_all(node: Node, x: Value, u: Value) -> Value | None:
     return x if 0 in u.shape else None
 
 
+def _update_of_permuted(b: Rewriter, node: Node, view: Node, x: Value, u: Value) -> Value:
+    """Writes in the order of the memory that is written; what is read as permuted is the result."""
+    dims = view.attrs["dims"]
+    back = tuple(sorted(range(len(dims)), key=dims.__getitem__))
+    starts, steps = (tuple(node.attrs[k][d] for d in back) for k in ("starts", "steps"))
+    return b.permute(b.slice_update(x, b.permute(u, dims=back), starts=starts, steps=steps), dims=dims)
+
+
 def _starts(b: Rewriter, node: Node, first: int, sizes: Sequence[int]) -> tuple[int, ...] | None:
     """The start positions from input `first` on, when they are constants within range."""
     if not known_sizes(node.inputs[0]):
@@ -163,6 +171,7 @@ def _strided_box_update(b: Rewriter, node: Node, x: Value, u: Value) -> Value | 
 RULES = rules(
     ("strided box update", op("as_strided_update", x, u), _strided_box_update),         # a window in steps is a slice
     ("update covers all", op("slice_update", x, u), _update_covers_all),                # x[:] = u
+    ("update of permuted", op("slice_update", op("permute", x, name="view"), u), _update_of_permuted),
     ("slice of update", op("slice", op("slice_update", name="update")), _slice_of_update),
     ("update of update", op("slice_update", op("slice_update", name="inner"), v), _update_of_update),
     ("update with own slice", op("slice_update", x, op("slice", x, name="part")),
