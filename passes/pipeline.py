@@ -18,6 +18,7 @@ from .loops import RepeatedLoops
 from .options import Options
 from .recompute import Recompute
 from .reroll import RolledLoops
+from .row_products import RowProducts
 from .simplify import Simplify
 from .tiling import Tiling
 from .written_once import WrittenOnce
@@ -47,6 +48,7 @@ PIPELINE: tuple[Pass, ...] = (
     *CLEAN_UP,  # what the first round brought to light
     WrittenOnce(),
     *CLEAN_UP,  # sequences that nobody reads now
+    RowProducts(),
     LoopSums(),
     *CLEAN_UP,
     InvariantMotion(),

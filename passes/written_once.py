@@ -22,7 +22,7 @@ from .rows import LoopRows, known_bounds
 @dataclass(frozen=True)
 class WrittenOnce:
     """Reads rows of carried sequences from their start values, and lets sequences of which every row is written start
-    with anything (`empty`). Unchanged to the bit.
+    with anything (`empty`). Unchanged to the bit, but for the sign of zeros that are added to zeros.
 
     A row is read from the start value only where that is one number throughout or the final sequence is not needed:
     else both would have to be kept.
@@ -71,7 +71,10 @@ def _improved(b: Rebuilder, loop: LoopRows, numbers: dict[Value, Any], used: Con
         if begin is None:
             body.copy(n)
         elif begin in numbers:
-            body.replace(n, [body.full(n.output.shape, numbers[begin].item(), n.output.dtype)])
+            number = numbers[begin].item()
+            if number == 0 and n.output.dtype.is_floating_point and _is_added(loop.body, n.output):
+                number = -0.0  # then the sum is what is added, to the bit
+            body.replace(n, [body.full(n.output.shape, number, n.output.dtype)])
         else:
             body.replace(n, body.add_node(n.op, (params[begin], *map(body.new, n.inputs[1:])), n.attrs).outputs)
     region = body.done()
@@ -86,6 +89,14 @@ def _read_same_rows(loop: LoopRows, k: int) -> bool:
     reads = [n for n in loop.body.nodes if n.op is OPS.dynamic_slice and n.inputs[0] is slot]
     rows = [loop.row(slot, n.attrs["sizes"], n.inputs[1:]) for n in reads]
     return loop.uses[slot] == len(reads) + 1 and all(row == written[1] for row in rows)
+
+
+def _is_added(body: Graph, value: Value) -> bool:
+    """Whether all that is done with a value is to add it to others."""
+    readers = [n for n in body.nodes if value in n.inputs]
+    return value not in body.results and all(
+        n.op is OPS.add or n.op is OPS.reshape and _is_added(body, n.output) for n in readers
+    )
 
 
 def _is_empty(b: Rebuilder, value: Value) -> bool:
