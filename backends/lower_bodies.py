@@ -15,6 +15,7 @@ from ..ir.schedule import Group, Scheduler, best_rows, worth_sharing
 from ..ir.sizes import NO_VALUES, Dim, Symbol, at_most, is_known, typical, value_of
 from ..ir.stages import Kind, Stage, StagePlan
 from ..ir.types import TensorType, int64
+from ..ir.windows import WindowProduct, only_product
 from .base import KernelCall
 from .lower_builder import KernelBuilder
 from .lower_folds import fold_step, unit_of
@@ -26,6 +27,7 @@ from .lower_products import prepared
 from .lower_sharing import in_place_pairs
 from .lower_sizes import SymbolicCall, symbols_in_code
 from .lower_updates import emit_update
+from .lower_windows import WindowWriter
 
 SERIAL_COST = 200_000
 """Additions' worth of work that one thread does before sharing pays."""
@@ -50,6 +52,11 @@ def lower_body(
     """
     plan = StagePlan(body)
     work = sum(plan.work(s) for s in plan.units if isinstance(s, Stage))
+    product = only_product(body)
+    if product is not None:
+        writer = BodyWriter(body, plan, inputs, outputs, work, KernelBuilder(symbols))
+        writer.write_windows(product)
+        return writer.calls()
     if typical(work) > SERIAL_COST:
         groups = Scheduler(plan, worth_sharing, unroll=False).run()
         writer = BodyWriter(body, plan, inputs, outputs, work, KernelBuilder(symbols))
@@ -182,6 +189,15 @@ class BodyWriter:
         self._place_values(loops)
         GroupWriter(self.points, loops, split).write()
         return True
+
+    def write_windows(self, product: WindowProduct) -> None:
+        """Writes the kernel of a product that reads its windows in place."""
+        self.add_outputs()
+        output = self.places[product.node.output].buffer
+        assert output is not None
+        writer = WindowWriter(self.builder, product, self.places, output)
+        self._divide(writer.tasks)
+        writer.write()
 
     # A serial kernel
 

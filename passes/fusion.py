@@ -17,8 +17,8 @@ from ..ir.op import Trait
 from ..ir.ops import OPS
 from ..ir.schedule import Group, Scheduler, form_of, is_small, worth_sharing
 from ..ir.stages import Stage, StagePlan, has_own_stage
-from .fusion_products import arranged, is_library_product, reads_in_place
-from .window_products import direct_product, enclosed, gathered
+from .fusion_products import arranged, direct_product, is_library_product, reads_in_place
+from .window_products import enclosed, gathered
 
 REPEATS = 3
 """From this many groups of one form on, each is a kernel of its own, which is compiled once."""
@@ -59,6 +59,9 @@ class _Fuser:
 
     def _is_bare(self, node: Node, readers: Container[Stage | Node]) -> bool:
         """Whether a node that has to be in memory needs no code: constants, and views of what is in memory anyway."""
+        if node.op.has(Trait.VIEW) and self._is_read_in_place(node, readers):
+            self.in_place.add(node)
+            return True
         if node.op in (OPS.constant, OPS.literal, OPS.empty, OPS.reshape):
             return True
         if not node.op.has(Trait.VIEW):
@@ -66,14 +69,13 @@ class _Fuser:
         root: Node | None = node
         while root is not None and root.op.has(Trait.VIEW):
             root = self.producers.get(root.inputs[0])
-        if root is None or has_own_stage(root) or is_external(root):
-            return True
+        return root is None or has_own_stage(root) or is_external(root)
+
+    def _is_read_in_place(self, view: Node, readers: Container[Stage | Node]) -> bool:
+        """Whether products read a view where it stands, directly or through other views."""
         assert isinstance(readers, dict)
         nodes = [r for r in readers if isinstance(r, Node)]
-        if not nodes or not all(r in self.in_place or self._reads_in_place(r, node.output) for r in nodes):
-            return False
-        self.in_place.add(node)
-        return True
+        return bool(nodes) and all(r in self.in_place or self._reads_in_place(r, view.output) for r in nodes)
 
     def _reads_in_place(self, node: Node, operand: Value) -> bool:
         """Whether a product reads `operand`, a view, where it stands."""

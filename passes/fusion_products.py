@@ -17,11 +17,16 @@ from ..ir.index import IndexLike, affine, flatten, variables
 from ..ir.op import Trait
 from ..ir.ops import OPS
 from ..ir.sizes import typical
+from ..ir.windows import WindowProduct, window_product
 
 LIBRARY_WORK = 1 << 16
 """Multiplications from which a floating-point product is better left to BLAS than to a generated loop."""
 
 SIDES = ("lhs", "rhs")
+
+LEAST_USE = 0.3
+"""A generated loop reads overlapping windows in place when so large a part of its lanes is of use; else they are stored
+as a matrix for BLAS."""
 
 
 def is_library_product(node: Node) -> bool:
@@ -32,6 +37,14 @@ def is_library_product(node: Node) -> bool:
     return typical(node.output.type.size * contracted) >= LIBRARY_WORK
 
 
+def direct_product(node: Node, producers: Mapping[Value, Node]) -> WindowProduct | None:
+    """The record of a large product that a generated loop computes from overlapping windows where they stand."""
+    if not is_library_product(node):
+        return None
+    product = window_product(node, producers)
+    return product if product is not None and product.used >= LEAST_USE else None
+
+
 def arranged(graph: Graph) -> Graph:
     """The graph with every operand of a library product that BLAS could not read where it stands put in order by a
     `permute`."""
@@ -39,7 +52,7 @@ def arranged(graph: Graph) -> Graph:
     builder = Rebuilder(graph)
     permuted: dict[tuple[Value, tuple[int, ...]], Value] = {}
     for node in graph.nodes:
-        if not is_library_product(node):
+        if not is_library_product(node) or direct_product(node, producers) is not None:
             builder.copy(node)
             continue
         operands, attrs = [], dict(node.attrs)

@@ -151,27 +151,32 @@ def _slide(x: Tensor, weight: Tensor, stride: Sequence[int], dilation: Sequence[
     """The product of the weight with all windows of a padded, batched input."""
     batch, channels, *_ = x.shape
     outputs, kernel, n = weight.shape[0], tuple(weight.shape[2:]), x.ndim - 2
+    if channels == outputs == groups:
+        return _by_channel(x, weight, stride, dilation)
+    cut = () if groups == 1 else (groups,)
+    x = EMIT.view_as(x, (batch, *cut, channels // groups, *x.shape[2:]))
     windows = Windows(x.shape, kernel, tuple(stride), tuple(dilation))
     parts, places = windows.of(x), windows.shape[-n:]
-    if channels == outputs == groups:
-        return _by_channel(parts, weight, n)
-    parts = EMIT.view_as(parts, (batch, groups, channels // groups, *kernel, *places))
-    weights = EMIT.view_as(weight, (groups, outputs // groups, channels // groups, *kernel))
-    rows = tuple(range(2, 3 + n))
+    weights = EMIT.view_as(weight, (*cut, outputs // groups, channels // groups, *kernel))
+    first = 1 + len(cut)
+    rows = tuple(range(first, first + 1 + n))
     if outputs // groups <= math.prod(places):
         weights = EMIT.expand(weights, (batch, *weights.shape))
-        columns = tuple(k + 1 for k in rows)
-        axes = {"lhs_batch": (0, 1), "rhs_batch": (0, 1), "lhs_contract": columns, "rhs_contract": rows}
+        lead, columns = tuple(range(first)), tuple(k + 1 for k in rows)
+        axes = {"lhs_batch": lead, "rhs_batch": lead, "lhs_contract": columns, "rhs_contract": rows}
         return EMIT.view_as(EMIT.dot_general(weights, parts, **axes), (batch, outputs, *places))
-    parts = EMIT.permute(parts, dims=(1, *rows, 0, *range(3 + n, 3 + 2 * n)))
-    axes = {"lhs_batch": (0,), "rhs_batch": (0,), "lhs_contract": rows, "rhs_contract": tuple(k - 1 for k in rows)}
+    parts = EMIT.permute(parts, dims=(*range(1, first), *rows, 0, *range(first + 1 + n, first + 1 + 2 * n)))
+    lead, inner = tuple(range(len(cut))), tuple(k - 1 for k in rows)
+    axes = {"lhs_batch": lead, "rhs_batch": lead, "lhs_contract": rows, "rhs_contract": inner}
     result = EMIT.view_as(EMIT.dot_general(weights, parts, **axes), (outputs, batch, *places))
     return EMIT.permute(result, dims=(1, 0, *range(2, 2 + n)))
 
 
-def _by_channel(parts: Tensor, weight: Tensor, n: int) -> Tensor:
+def _by_channel(x: Tensor, weight: Tensor, stride: Sequence[int], dilation: Sequence[int]) -> Tensor:
     """Every channel has a kernel of its own: there is no matrix to speak of, and the sum is taken as it stands."""
-    weights = EMIT.view_as(weight, (weight.shape[0], *weight.shape[2:], *(1,) * n))
+    kernel, n = tuple(weight.shape[2:]), x.ndim - 2
+    parts = Windows(x.shape, kernel, tuple(stride), tuple(dilation)).of(x)
+    weights = EMIT.view_as(weight, (weight.shape[0], *kernel, *(1,) * n))
     return EMIT.sum(EMIT.mul(parts, EMIT.expand(weights, parts.shape)), dims=tuple(range(2, 2 + n)))
 
 
