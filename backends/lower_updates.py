@@ -6,9 +6,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..ir.access import Access
-from ..ir.index import Index, IndexLike, as_index, flatten, variables
+from ..ir.index import Index, flatten, variables
 from ..ir.loops import START, STOP, Load
-from ..ir.stages import Kind, Stage, StagePlan
+from ..ir.stages import Kind, Stage, StagePlan, target_position
 from .lower_builder import KernelBuilder, apply
 from .lower_points import Points
 from .lower_spaces import Loop, indices_of, merged_loops
@@ -42,25 +42,8 @@ def _update_loops(builder: KernelBuilder, plan: StagePlan, stage: Stage) -> list
     report = Access(plan.stored, plan.producers)
     stage.walk(report, axes)
     starts = [0] * len(stage.sizes) if stage.node.op.name == "dynamic_update" else None
-    position = flatten_target(stage, axes, starts)
+    position = target_position(stage.node, axes, starts)
     return merged_loops(builder, stage.sizes, [*report.expressions(), (position, stage.value.type.size)], axes)
-
-
-def flatten_target(stage: Stage, indices: Sequence[IndexLike], starts: Sequence[IndexLike] | None) -> Index:
-    """The position in the base of element `indices` of the update; `starts` are those of a dynamic_update."""
-    attrs, sizes = stage.node.attrs, stage.node.inputs[0].type.sizes
-    moved = [as_index(i) for i in indices]
-    match stage.node.op.name:
-        case "slice_update":
-            return flatten(
-                [i * step + start for i, step, start in zip(moved, attrs["steps"], attrs["starts"], strict=True)], sizes
-            )
-        case "as_strided_update":
-            return sum(
-                (i * stride for i, stride in zip(moved, attrs["strides"], strict=True)), as_index(attrs["offset"])
-            )
-    assert starts is not None
-    return flatten([i + start for i, start in zip(moved, starts, strict=True)], sizes)
 
 
 def _update(builder: KernelBuilder, points: Points, stage: Stage, indices: Sequence[Index]) -> None:
@@ -73,7 +56,7 @@ def _update(builder: KernelBuilder, points: Points, stage: Stage, indices: Seque
         ]
     place = points.places[stage.value]
     assert place.buffer is not None
-    builder.store(place.buffer, flatten_target(stage, indices, starts), points.at(node.inputs[1], indices), node.loc)
+    builder.store(place.buffer, target_position(node, indices, starts), points.at(node.inputs[1], indices), node.loc)
 
 
 def _scatter(builder: KernelBuilder, points: Points, stage: Stage, indices: Sequence[Index]) -> None:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from math import prod
+from math import gcd, prod
 from typing import Any
 
 from .sizes import (
@@ -27,6 +27,7 @@ from .sizes import (
     divides,
     exact_quotient,
     floor_divide,
+    is_known,
     is_less,
     is_negative,
 )
@@ -399,6 +400,18 @@ def affine(expression: IndexLike, dims: Sequence[Variable]) -> tuple[Any, tuple[
     coefficients = dict(terms)
     result = tuple(coefficients.pop(dim, 0) for dim in dims)
     return None if coefficients else (offset, result)
+
+
+def disjoint(a: Index, b: Index) -> bool:
+    """Whether two expressions have no value in common, each with values of its own for the variables."""
+    if is_less(a.high, b.low) or is_less(b.high, a.low):
+        return True
+    (first, terms), (second, others) = _parts(a), _parts(b)
+    steps = [c for _, c in (*terms, *others)]
+    if not is_known(first, second, *steps):
+        return False
+    step = gcd(*steps)  # type: ignore[arg-type]
+    return step > 1 and (first - second) % step != 0
 
 
 def variables(shape: Sequence[Dim], prefix: str = "i") -> tuple[Variable, ...]:

@@ -16,7 +16,7 @@ from math import prod
 from .access import Access, contiguous_axis, step_of
 from .costs import CHEAP, DEAR, op_cost
 from .graph import Graph, Node, Value
-from .index import Index, IndexLike, Variable, as_index, flatten, variables
+from .index import Index, IndexLike, Variable, as_index, disjoint, flatten, unflatten, variables
 from .op import Trait
 from .points import Walker
 from .sizes import typical
@@ -155,6 +155,28 @@ class Stage:
             case Kind.SCATTER:
                 return 4 * CHEAP
         return CHEAP
+
+
+def never_meet(a: Index, b: Index, sizes: Axes) -> bool:
+    """Whether two positions in one value are different, each for all values of its variables."""
+    return any(disjoint(i, j) for i, j in zip(unflatten(a, sizes), unflatten(b, sizes), strict=True))
+
+
+def target_position(node: Node, indices: Sequence[IndexLike], starts: Sequence[IndexLike] | None = None) -> Index:
+    """The position in the base of element `indices` of an update; `starts` are those of a dynamic_update."""
+    attrs, sizes = node.attrs, node.inputs[0].type.sizes
+    moved = [as_index(i) for i in indices]
+    match node.op.name:
+        case "slice_update":
+            return flatten(
+                [i * step + start for i, step, start in zip(moved, attrs["steps"], attrs["starts"], strict=True)], sizes
+            )
+        case "as_strided_update":
+            return sum(
+                (i * stride for i, stride in zip(moved, attrs["strides"], strict=True)), as_index(attrs["offset"])
+            )
+    assert starts is not None
+    return flatten([i + start for i, start in zip(moved, starts, strict=True)], sizes)
 
 
 def product_axes(node: Node) -> tuple[list[int], list[int]]:
@@ -336,7 +358,7 @@ class StagePlan:
             if self._external(node):
                 unit = node
             elif self._has_own_stage(node) or outputs[0] in results or not self._inline(node, by, closures[outputs[0]]):
-                unit = node if self._bare(node, by) else self._stage_for(node)
+                unit = node if self._bare(node, by) else self._stage_for(node, readers)
                 if isinstance(unit, Stage):
                     self.stage_of.update(dict.fromkeys(outputs, unit))
             if unit is not None:
@@ -360,13 +382,25 @@ class StagePlan:
             return False
         return base.type.sizes[:-1] == update.type.sizes[:-1] and 4 * update.type.size >= base.type.size
 
-    def _stage_for(self, node: Node) -> Stage:
-        """The stage of a node. For an update of most of its base from neighbours a map, which writes it all once."""
+    def _stage_for(self, node: Node, readers: Container[Value]) -> Stage:
+        """The stage of a node. For an update of most of its base from neighbours, or of a base that stays as it was, a
+        map, which writes it all once."""
+        stage = stage_of(node)
         if node.op.name == "slice_update":
             base, update = node.inputs
-            if self._fills_part(node) or 2 * update.type.size >= base.type.size and self._touches(update, base):
+            large = 2 * update.type.size >= base.type.size and self._touches(update, base)
+            if self._fills_part(node) or large and not (self._dies(base, readers) and self._reads_in_time(stage)):
                 return _map_stage(node)
-        return stage_of(node)
+        return stage
+
+    def _dies(self, base: Value, readers: Container[Value]) -> bool:
+        """Whether nobody needs the base of an update as it was."""
+        return self.may_overwrite(base) and base not in readers and base not in self.graph.results
+
+    def may_overwrite(self, value: Value) -> bool:
+        """Whether the memory of a value is the graph's own: not that of a param, unless a result is to be there."""
+        written = self.graph.notes.get("writes", {}).values()
+        return value not in self.graph.params or self.graph.params.index(value) in written
 
     def _closure_costs(self) -> dict[Value, int]:
         """For each value without a stage of its own, the work of one element from stored values; 0 where it is only
@@ -396,8 +430,21 @@ class StagePlan:
         return len(readers) <= 1 or cost <= REPEATED_COST
 
     def _overwrites(self, reader: Stage, value: Value) -> bool:
-        """Whether a stage changes memory in place that `value` is or is computed from."""
-        return reader.is_update and self._touches(value, reader.node.inputs[0])
+        """Whether a stage changes memory in place that `value` is, or from which it would be computed too late."""
+        if not reader.is_update:
+            return False
+        base = reader.node.inputs[0]
+        return value is base or self._touches(value, base) and not self._reads_in_time(reader)
+
+    def _reads_in_time(self, update: Stage) -> bool:
+        """Whether an update reads no element of its base after it may have overwritten it: only that which it is about
+        to overwrite, or such as it never does."""
+        node, base = update.node, update.node.inputs[0]
+        if update.kind is not Kind.UPDATE or node.op.name == "dynamic_update":
+            return False
+        place = target_position(node, update.axes)
+        reads = [r for r in update.access(_Whole(self, base), self.producers).reads if r.value is base]
+        return all(r.position == place or never_meet(r.position, place, base.type.sizes) for r in reads)
 
     def _touches(self, value: Value, base: Value) -> bool:
         """Whether `value` is computed from `base`."""
@@ -412,6 +459,21 @@ class StagePlan:
                     seen.add(x)
                     pending.append(x)
         return False
+
+
+@dataclass(frozen=True)
+class _Whole:
+    """The values that are whole before an update of `base` begins, for all that a plan knows by then."""
+
+    plan: StagePlan
+    base: Value
+
+    def __contains__(self, value: object) -> bool:
+        if value is self.base or value in self.plan.stored:
+            return True
+        assert isinstance(value, Value)
+        maker = self.plan.producers[value]
+        return has_own_stage(maker) or self.plan._external(maker)
 
 
 def _updates_last(units: list[Stage | Node], readers: Mapping[Value, Container[Stage | Node]]) -> list[Stage | Node]:

@@ -139,8 +139,21 @@ class _Fuser:
             )
             copies.update(zip(member.outputs, made, strict=True))
         name = "_".join(dict.fromkeys(s.node.op.name for s in stages[:3]))
-        region = Graph(name, tuple(copies[p] for p in params), tuple(body), tuple(copies[v] for v in outputs))
+        notes = {"writes": self._overwritten(stages, params, outputs, needed)}
+        region = Graph(name, tuple(copies[p] for p in params), tuple(body), tuple(copies[v] for v in outputs), notes)
         return Node(OPS.fusion, tuple(params), {}, tuple(outputs), stages[-1].node.loc, (region,))
+
+    def _overwritten(
+        self, stages: Sequence[Stage], params: Sequence[Value], outputs: Sequence[Value], needed: Container[Value]
+    ) -> dict[int, int]:
+        """Output -> the param in whose memory it may be computed: updates of what nobody else needs."""
+        found: dict[int, int] = {}
+        for stage in (s for s in stages if s.is_update):
+            base = stage.node.inputs[0]
+            dies = base in params and base not in needed and self.plan.may_overwrite(base)
+            if dies and stage.value in outputs and params.index(base) not in found.values():
+                found[outputs.index(stage.value)] = params.index(base)
+        return found
 
     def _members(self, stages: Sequence[Stage]) -> tuple[list[Node], list[Value]]:
         """The nodes of a kernel, in order, and the values it reads."""
