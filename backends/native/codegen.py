@@ -19,8 +19,10 @@ sines of huge arguments."""
 
 
 def _builder() -> Any:
-    options = llvm.create_pipeline_tuning_options(speed_level=3)
+    options = llvm.create_pipeline_tuning_options(speed_level=2)
+    options.loop_vectorization = options.slp_vectorization = True
     options.loop_interleaving = False       # costs code and compile time; the core overlaps iterations by itself
+    options.loop_unrolling = False          # but for the loops that the text has unrolled
     return llvm.create_pass_builder(machine(), options)
 
 
