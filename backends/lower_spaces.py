@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import cycle
 from math import prod
 
 from ..ir.index import Constant, Index, Variable, affine, unflatten, variables_of
 from .lower_builder import KernelBuilder
+
+FEWEST_LANES = 6
+"""A loop of fewer rounds is not worth a vector, most of whose lanes would be idle."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +28,11 @@ class Loop:
 
 
 def merged_loops(
-    builder: KernelBuilder, sizes: Sequence[int], expressions: Sequence[tuple[Index, int]], axes: Sequence[Variable]
+    builder: KernelBuilder,
+    sizes: Sequence[int],
+    expressions: Sequence[tuple[Index, int]],
+    axes: Sequence[Variable],
+    letters: str = "ijklmnpq",
 ) -> list[Loop]:
     """One loop per axis, fewer where every position of `expressions` (about `axes`) allows it; none for axes of size
     1."""
@@ -34,7 +42,7 @@ def merged_loops(
             merged[-1].append(dim)
         else:
             merged.append([dim])
-    names = iter("ijklmnpq" * 4)
+    names = cycle(letters)
     return [Loop(builder.variable(next(names), prod(sizes[d] for d in dims)), tuple(dims)) for dims in merged]
 
 
