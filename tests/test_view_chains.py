@@ -27,10 +27,10 @@ READS = {
     "maximum pool": (lambda x: F.max_pool2d(x, 3, 2, 1), (2, 3, 16, 16)),
     "contiguous": (lambda x: x.t().contiguous().view(-1) * 2, (64, 48)),
     "chunk": (lambda x: sum(c.t() for c in x.chunk(4, 1)), (64, 48)),
-    "split": (lambda x: weft.cat(x.split(16, 1)[::-1], 1), (64, 48)),
+    "split": (lambda x: weft.cat(x.split(16, 1)[::-1], 1) + 1, (64, 48)),
     "repeat": (lambda x: x.repeat(2, 3) + 1, (64, 48)),
     "triangles": (lambda x: x.tril() + x.triu(1).t(), (64, 64)),
-    "chain": (lambda x: x.transpose(0, 1)[1:, ::2].flip(0).reshape(-1)[3:].roll(3), (64, 48)),
+    "chain": (lambda x: x.transpose(0, 1)[1:, ::2].flip(0).reshape(-1)[3:].roll(3) * 2, (64, 48)),
     "heads": (lambda x: x.permute(0, 2, 1, 3).reshape(8 * 16, -1).sum(0), (8, 4, 16, 12)),
 }
 
@@ -140,3 +140,21 @@ def test_elements_are_read_before_they_are_overwritten(name, rows):
     for a, b in ((found, expected), results):
         if isinstance(a, weft.Tensor):
             np.testing.assert_allclose(a.numpy(), b.numpy(), rtol=1e-5, atol=1e-5)
+
+
+COPIES = {
+    "a product's operand": (lambda x: x[:, ::2] @ x[:, ::2].t(), ["BLAS cannot read the strides of this operand"] * 2),
+    "padded for a product": (lambda x: F.pad(x, (0, 0, 1, 1)) @ x.t(), ["moved by a kernel: dot_general reads it"]),
+    "a result": (lambda x: weft.cat([x, x.t()]), ["moved by a kernel: it is a result"]),
+    "a shift": (lambda x: (x[1:].copy_(x[:-1] + 1), None)[1], ["cannot be computed in the memory where it must end"]),
+    "a turn": (lambda x: x.clone().copy_(x.t()), ["a view that is kept or handed on"]),
+}
+
+
+@pytest.mark.parametrize("name", COPIES)
+def test_copies_that_remain_are_named(name):
+    f, reasons = COPIES[name]
+    _, (heading, *copies, _) = explained(f, lambda g: g(waves((128, 128))))
+    assert heading == "copies:" and len(copies) == len(reasons)
+    for line, reason in zip(copies, reasons, strict=True):
+        assert reason in line and " bytes" in line

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from ..ir.graph import Graph, Node
+from ..ir.graph import Graph, Node, Value
 from ..ir.op import Trait
 from ..ir.ops import OPS
 from ..ir.plan import Call, Copy, Slot
@@ -35,7 +35,7 @@ def explain(build: Build) -> str:
     if library:
         lines.append("library calls:")
         lines += [f"  {n.op.name} {', '.join(str(v.type) for v in n.inputs)}{_place(n)}" for n in library]
-    copies = [_copy(step, loops) for step, loops in plan.copies]
+    copies = [_copy(step, loops) for step, loops in plan.copies] + list(_moved(build))
     lines.append("copies: none" if not copies else "copies:")
     lines += copies
     for value, why in left_whole(build.optimized):
@@ -63,29 +63,67 @@ def _time(build: Build) -> str:
     return f"seconds: {', '.join(f'{stage} {spent:.3f}' for stage, spent in seconds.items())}; {total}"
 
 
-def _copy(step: Any, loops: int) -> str:
+def _copy(step: Copy | Call, loops: int) -> str:
     """One copy of the plan: how much, how often, and why."""
     often = (
         "" if loops == 0 else " in every iteration" if loops == 1 else f" in every iteration of {loops} nested loops"
     )
+    slot, reason = copied(step)
+    place = "" if step.node is None else _place(step.node)
+    return f"  {slot.nbytes} bytes of {slot.value}{often}: {reason}{place}"
+
+
+def copied(step: Copy | Call) -> tuple[Slot, str]:
+    """What a copy writes, and why; the note of a routine also says how much and of which type."""
     if isinstance(step, Copy):
-        return f"  {step.target.nbytes} bytes of {step.target.value}{often}: {step.reason}"
-    return f"  {written(step).nbytes} bytes of {written(step).value}{often}: {step.code.note}"
+        return step.target, step.reason
+    return step.arguments[step.modes.index("w")], step.code.note.partition(": ")[2] or step.code.note
 
 
-def written(call: Call) -> Slot:
-    """The first argument that a call writes."""
-    return call.arguments[call.modes.index("w")]
-
-
-def _all_nodes(graph: Graph) -> list[Node]:
-    found: list[Node] = []
-    for node in graph.nodes:
-        found.append(node)
+def _moved(build: Build) -> Iterator[str]:
+    """Arrays that a kernel writes without computing anything, and who wants them to stand together."""
+    readers: dict[Value, dict[str, None]] = {}
+    for graph in _all_graphs(build.fused):
+        for node in graph.nodes:
+            for x in node.inputs:
+                readers.setdefault(x, {})[f"{node.op.name} reads it"] = None
+        for x in graph.results:
+            readers.setdefault(x, {})["it is a result"] = None
+    for node in build.calls:
         if node.op is not OPS.fusion:
-            for region in node.regions:
-                found += _all_nodes(region)
+            continue
+        (body,) = node.regions
+        for outer, result in zip(node.outputs, body.results, strict=True):
+            if only_moves(body, result):
+                yield f"  {outer.type.nbytes} bytes, moved by a kernel: {', '.join(readers[outer])}{_place(node)}"
+
+
+def only_moves(graph: Graph, value: Value) -> bool:
+    """Whether a value has elements of params, or of none, in another order and number, and no others."""
+    producers = {v: n for n in graph.nodes for v in n.outputs}
+    pending, found = [value], False
+    while pending:
+        node = producers.get(pending.pop())
+        if node is None:
+            found = True
+        elif node.op.has(Trait.VIEW) or node.op.has(Trait.PIECEWISE):
+            pending += node.inputs
+        elif node.inputs:
+            return False
     return found
+
+
+def _all_graphs(graph: Graph) -> Iterator[Graph]:
+    """The graph and the regions inside, but for those that are kernels."""
+    yield graph
+    for node in graph.nodes:
+        for region in node.regions if node.op is not OPS.fusion else ():
+            yield from _all_graphs(region)
+
+
+def _all_nodes(graph: Graph) -> Iterator[Node]:
+    for each in _all_graphs(graph):
+        yield from each.nodes
 
 
 def _ops(node: Node) -> str:

@@ -11,7 +11,7 @@ from ..ir.text import print_location, value_names
 from ..ir.types import TensorType
 from ..passes.saved import saved_values
 from ..runtime.lifetimes import Lifetime, lifetimes
-from .explain import written
+from .explain import copied
 
 SHOWN = 8
 """The text lists so many of the biggest."""
@@ -140,10 +140,8 @@ def memory_use(plan: Plan, fused: Graph) -> MemoryUse:
 
 
 def _copy_made(step: Copy | Call, loops: int) -> CopyMade:
-    if isinstance(step, Copy):
-        return CopyMade(step.target.value, step.nbytes, loops, step.reason)
-    slot = written(step)
-    return CopyMade(slot.value, slot.nbytes, loops, step.code.note)
+    slot, reason = copied(step)
+    return CopyMade(slot.value, slot.nbytes, loops, reason)
 
 
 def _in_place(step: object) -> int:
