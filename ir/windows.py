@@ -129,25 +129,36 @@ def vectors(count: int) -> int:
 
 def window_product(node: Node, producers: Mapping[Value, Node]) -> WindowProduct | None:
     """The record of a product that can read its overlapping windows in place; None for every other node."""
+    found = _operands(node, producers) if reads_windows(node, producers) else None
+    if found is None:
+        return None
+    sizes, sides = found
+    return _roles(node, sizes, len(sizes) - len(node.attrs["lhs_contract"]), *sides)
+
+
+def reads_windows(node: Node, producers: Mapping[Value, Node]) -> bool:
+    """Whether a node is a product with an operand that shows elements several times, other than by repeating all."""
+    found = _operands(node, producers)
+    return found is not None and any(overlap(side, found[0]) >= OVERLAP for side in found[1])
+
+
+def _operands(node: Node, producers: Mapping[Value, Node]) -> tuple[Axes, list[Steps]] | None:
+    """The sizes of a product's space and its operands, with a step for each of its axes; None where there are none."""
     if node.op is not OPS.dot_general or node.output.dtype not in (float32, float64):
         return None
-    views = [steps_of(x, producers) for x in node.inputs]
-    if None in views:
-        return None
     axes = product_axes(node)
-    rank = 1 + max(d for side in axes for d in side) if any(axes) else 0
+    rank = 1 + max((d for side in axes for d in side), default=-1)
     sizes: list[Dim] = [1] * rank
     sides = []
-    for x, view, side in zip(node.inputs, views, axes, strict=True):
-        assert view is not None
+    for x, side in zip(node.inputs, axes, strict=True):
+        view = steps_of(x, producers)
+        if view is None:
+            return None
         steps = [0] * rank
         for d, n, step in zip(side, x.type.sizes, view.steps, strict=True):
             sizes[d], steps[d] = n, step if n != 1 else 0
         sides.append(Steps(view.base, view.offset, tuple(steps)))
-    if not any(overlap(s, sizes) >= OVERLAP for s in sides):
-        return None
-    kept = rank - len(node.attrs["lhs_contract"])
-    return _roles(node, tuple(sizes), kept, *sides)
+    return tuple(sizes), sides
 
 
 def only_product(body: Graph) -> WindowProduct | None:

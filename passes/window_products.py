@@ -9,7 +9,7 @@ outcome.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,8 +18,8 @@ from ..ir.graph import Graph, Node, Value
 from ..ir.op import Trait
 from ..ir.ops import OPS
 from ..ir.sizes import Dim, is_known, typical
-from ..ir.windows import LANES, steps_of, vectors
-from .fusion_products import direct_product, is_library_product
+from ..ir.windows import LANES, WindowProduct, reads_windows, steps_of, vectors, window_product
+from .fusion_products import LEAST_USE, direct_product, is_library_product
 
 GROWTH = 4
 """A product over a padded operand may have so many times the multiplications of the one whose windows are summed."""
@@ -195,7 +195,8 @@ class _Windows(Rebuilder):
             return None
         places = (count - 1) * pitch + length
         as_it_is = direct_product(node, self.producers)
-        if as_it_is is not None and as_it_is.used * vectors(places) * LANES >= count * length:
+        least = LEAST_USE if as_it_is is None else as_it_is.used
+        if count * length <= least * vectors(places) * LANES:
             return None
         lead = x.type.shape[:row]
         none = (0,) * (row + 1)
@@ -233,6 +234,24 @@ def pruned(graph: Graph) -> Graph:
             used.update(node.inputs)
             nodes.append(node)
     return Graph(graph.name, graph.params, tuple(nodes[::-1]), graph.results, graph.notes)
+
+
+def described(graph: Graph) -> Iterator[tuple[Node, str]]:
+    """How each large product of overlapping windows is computed."""
+    graph = gathered(graph)
+    producers = {v: n for n in graph.nodes for v in n.outputs}
+    for node in graph.nodes:
+        for region in node.regions:
+            yield from described(region)
+        if is_library_product(node) and reads_windows(node, producers):
+            yield node, _how(window_product(node, producers))
+
+
+def _how(product: WindowProduct | None) -> str:
+    if product is None:
+        return "stored as a matrix for BLAS: neighbours along the innermost axes are not neighbours in memory"
+    use = f"{product.used:.0%} of the lanes are of use"
+    return f"read in place: {use}" if product.used >= LEAST_USE else f"stored as a matrix for BLAS: only {use}"
 
 
 # Kernels of their own -----------------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from ..ir.op import Trait
 from ..ir.ops import OPS
 from ..ir.plan import Call, Copy, Slot
 from ..passes.tiling import left_whole
+from ..passes.window_products import described
 
 if TYPE_CHECKING:
     from .driver import Build
@@ -40,6 +41,7 @@ def explain(build: Build) -> str:
     lines += copies
     for value, why in left_whole(build.optimized):
         lines.append(f"computed as a whole: a product, {value.type}: {why}")
+    lines += [f"windows, {n.output.type}: {how}{_place(n)}" for n, how in described(build.optimized)]
     lines.append(f"arena: {plan.arena_bytes} bytes")
     lines.append(_time(build))
     return "\n".join(lines)
