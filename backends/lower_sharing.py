@@ -10,17 +10,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from ..ir.index import Index, Variable
+from ..ir.index import Constant, Index, Variable
 from ..ir.loops import Apply, For, Kernel, Let, Load, Local, Role, Scalar, Set, Statement, Store
 from ..ir.sizes import Dim, exact_quotient
 
 
 @dataclass(frozen=True)
 class Touch:
-    """A load or a store: its position, the loops around it, its number in program order, and the body that it stands
-    in."""
+    """A load or a store of `lanes` elements: the position of the first, the loops around it, its number in program
+    order, and the body that it stands in. A store `needs` buffers, and certain elements of them."""
 
     index: Index
+    lanes: int
     loops: tuple[Variable, ...]
     order: int
     body: int
@@ -29,7 +30,7 @@ class Touch:
 
 @dataclass
 class Scan:
-    """All loads and stores of a kernel, by buffer; `needs` has the buffers that locals depend on."""
+    """All loads and stores of a kernel, by buffer; `needs` has the buffers and elements that locals depend on."""
 
     loads: dict[str, list[Touch]] = field(default_factory=dict)
     stores: dict[str, list[Touch]] = field(default_factory=dict)
@@ -53,17 +54,18 @@ class Scan:
                     )
                 case Store(buffer=buffer, index=index, value=value):
                     needs = self.scalar(value, loops, number)
-                    self.stores.setdefault(buffer.name, []).append(Touch(index, loops, self.count, number, needs))
+                    touch = Touch(index, value.lanes, loops, self.count, number, needs)
+                    self.stores.setdefault(buffer.name, []).append(touch)
                 case _:
                     return False
         return True
 
     def scalar(self, scalar: Scalar, loops: tuple[Variable, ...], body: int) -> frozenset[str]:
-        """The buffers that a scalar depends on."""
+        """The buffers and elements that a scalar depends on."""
         match scalar:
-            case Load(buffer=buffer, index=index):
-                self.loads.setdefault(buffer.name, []).append(Touch(index, loops, self.count, body))
-                return frozenset((buffer.name,))
+            case Load(buffer=buffer, index=index, lanes=lanes):
+                self.loads.setdefault(buffer.name, []).append(Touch(index, lanes, loops, self.count, body))
+                return frozenset((buffer.name, _element(buffer.name, index)))
             case Local(name=name):
                 return self.needs.get(name, frozenset())
             case Apply(operands=operands):
@@ -92,13 +94,26 @@ def _may_share(scan: Scan, source: str, out: str, size: Dim, chunks: bool) -> bo
     stores, loads = scan.stores.get(out, []), scan.loads.get(source, [])
     if not stores or not loads or out in scan.loads or any(source not in s.needs for s in stores):
         return False
-    return all(_read_before(load, store, size, chunks) for load in loads for store in stores)
+    return all(_read_before(source, load, store, size, chunks) for load in loads for store in stores)
 
 
-def _read_before(load: Touch, store: Touch, size: Dim, chunks: bool) -> bool:
-    """Whether every element is loaded here before it is overwritten there."""
+def _element(buffer: str, index: Index) -> str:
+    return f"{buffer}[{index}]"
+
+
+def _apart(a: Touch, b: Touch) -> bool:
+    """Whether two touches surely have no element in common."""
+    if not isinstance(a.index, Constant) or not isinstance(b.index, Constant):
+        return False
+    return a.index.value + a.lanes <= b.index.value or b.index.value + b.lanes <= a.index.value
+
+
+def _read_before(source: str, load: Touch, store: Touch, size: Dim, chunks: bool) -> bool:
+    """Whether every element is loaded here before it is overwritten there, also when a compiler that takes the two for
+    different memory puts them in another order."""
     if [v.name for v in load.loops] == [v.name for v in store.loops]:
-        return str(load.index) == str(store.index) and (load.body != store.body or load.order <= store.order)
+        same = str(load.index) == str(store.index) and _element(source, load.index) in store.needs
+        return same and (load.body != store.body or load.order <= store.order) or _apart(load, store)
     if load.order > store.order:
         return False
     common = [v for v, w in zip(load.loops, store.loops, strict=False) if v.name == w.name]

@@ -15,6 +15,7 @@ from typing import Any
 from ..backends.base import KernelCall, KernelCalls
 from ..ir.graph import Graph, Node, Value
 from ..ir.op import Trait
+from ..ir.ops import OPS
 from ..ir.plan import Copy, Space
 from ..ir.text import value_names
 from .buffers import Buffer
@@ -27,6 +28,16 @@ NONE: frozenset[int] = frozenset()
 def must_share(call: KernelCall) -> list[tuple[Value, Value]]:
     """(output, input) values of a call that must stand in one memory."""
     return [(call.arguments[o], call.arguments[k]) for o, k in call.shared]  # type: ignore[misc]
+
+
+def changes(node: Node, calls: Sequence[KernelCall]) -> list[tuple[Value, Value]]:
+    """(output, input) values of a node that stand in one memory when nothing is in the way: updates, and what a loop
+    carries."""
+    pairs = [pair for call in calls for pair in must_share(call)]
+    if node.op is OPS.loop or node.op is OPS.while_loop:
+        first = 2 if node.op is OPS.loop else 0
+        pairs += zip(node.outputs, node.inputs[first : first + node.attrs["carried"]], strict=False)
+    return pairs
 
 
 def aliases_of(graph: Graph, calls: KernelCalls) -> dict[Value, Value]:
@@ -150,6 +161,15 @@ class Region:
             for value in node.outputs:
                 self.defined.setdefault(self.find(value), i)
         self.last_use.update((self.find(r), len(self.nodes)) for r in graph.results)
+        self._want_ahead()
+
+    def _want_ahead(self) -> None:
+        """Lets what a node changes in place be computed where the result has to end, if the node is its last reader."""
+        for i in range(len(self.nodes) - 1, -1, -1):
+            for output, value in changes(self.nodes[i], self.memory.calls.get(self.nodes[i], ())):
+                target, root = self.want.get(self.find(output)), self.find(value)
+                if target is not None and self.last_use[root] == i and root in self.defined:
+                    self.want.setdefault(root, target)
 
     def overwrites(self) -> Iterator[tuple[Node, Value]]:
         """What nodes would like to overwrite: what stands where their result must end, and what they change a part

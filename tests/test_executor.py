@@ -256,6 +256,19 @@ def test_accumulation_works_in_place(addresses):
     assert plan.copies == [] and plan.arena_bytes == 128
 
 
+def test_a_loop_begins_where_it_ends(addresses):
+    """What a carried value starts from is computed in the memory where the loop has to leave it."""
+    body = Builder("body")
+    _, x = body.param(SCALAR), body.param(VECTOR)
+    region = body.finish([body.add(x, body.mul(x, x))])
+    b = Builder("main")
+    x = b.param(VECTOR)
+    bounds = b.index_scalar(0), b.index_scalar(3)
+    (result,) = b.control(OPS.loop, (*bounds, b.neg(x)), {"carried": 1}, (region,))
+    plan = agree(b.finish([result], {"writes": {0: 0}}), addresses, [np.arange(N)])
+    assert plan.copies == [] and plan.arena_bytes == 128
+
+
 def test_readers_of_a_written_param_come_first(addresses):
     """The old value is read after the new one is computed: the reader moves up, and nothing is copied."""
     b = Builder("main")

@@ -129,6 +129,17 @@ def test_outputs_read_at_other_places_keep_their_own_memory():
     assert call.in_place == ()
 
 
+@pytest.mark.parametrize("crossed", [False, True])
+def test_straight_code_works_in_place_where_an_element_follows_from_the_old_one(crossed):
+    """Loads that stand apart from a store do not matter; those of its element must be needed for what it stores."""
+    b = Builder()
+    x = b.param(of(2), "x")
+    first, second = (b.slice(x, starts=(k,), stops=(k + 1,), steps=(1,)) for k in (0, 1))
+    pair = (second, first) if crossed else (first, second)
+    (call,) = kernels_of(fused(b.finish([b.concatenate(*(b.sin(v) for v in pair), dim=0)])))
+    assert call.in_place == (() if crossed else ((1, 0),))
+
+
 def test_an_update_changes_its_base_in_place_and_writes_only_what_changes():
     b = Builder()
     losses, loss, i = b.param(of(1000), "losses"), b.param(of(), "loss"), b.param(of(dtype=int64), "i")
