@@ -8,6 +8,7 @@ has its ops in a region.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Container, Sequence
 from dataclasses import dataclass, field
 
@@ -24,8 +25,12 @@ REPEATS = 3
 """From this many groups of one form on, each is a kernel of its own, which is compiled once."""
 
 
+@functools.lru_cache(maxsize=8)
 def fuse(graph: Graph) -> Graph:
-    """The graph with everything that needs generated code in `fusion` nodes; regions inside are fused too."""
+    """The graph with everything that needs generated code in `fusion` nodes; regions inside are fused too.
+
+    The last few are remembered: a pass looks at what fusion would make.
+    """
     return enclosed(_Fuser(arranged(gathered(graph))).run())
 
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+RECOMPUTE_FROM = 24 << 20
+"""Fewer bytes that a forward keeps for its backward are still in the caches, or nearly."""
+
 
 @dataclass(frozen=True, slots=True)
 class Options:
@@ -15,5 +18,5 @@ class Options:
     """A directory that gets one file a pass (`WEFT_DUMP_IR`)."""
     disabled: frozenset[str] = frozenset()
     """Names of passes and of rewrite rules that are left out."""
-    recompute: bool = False
-    """Whether the backward computes cheap values again, where that keeps fewer bytes (`WEFT_RECOMPUTE`)."""
+    recompute_from: float = RECOMPUTE_FROM
+    """How many bytes must be kept for the backward for cheap values to be computed again instead (`WEFT_RECOMPUTE`)."""

@@ -57,8 +57,6 @@ PIPELINE: tuple[Pass, ...] = (
     *CLEAN_UP,
     *CLEAN_UP,  # the rows that are left over, out of their loop
     Recompute(),  # last: it looks at what fusion would keep
-    CommonSubexpressions(),
-    DeadCode(),
 )
 
 

@@ -16,16 +16,21 @@ from ..ir.graph import Graph, Node, Value
 from ..ir.op import Trait
 from ..ir.ops import OPS
 from ..ir.stages import has_own_stage
+from .cse import CommonSubexpressions
+from .dce import DeadCode
 from .fusion import fuse
-from .lazy import networkx
+from .minimum_cut import Network
 from .options import Options
-from .saved import is_backward, saved_bytes
+from .saved import is_backward, peak_bytes, saved_bytes
 
-LEAST_BYTES = 1 << 20
-"""Graphs that keep less than this, and changes that save less than this, are not worth it."""
+LEAST_GAIN = 4
+"""The peak has to fall at least by one of this many parts: what is computed again takes time."""
 
-RELUCTANCE = 1.25
-"""How many times smaller what is kept must be than what the backward reads itself, to be computed from again."""
+EARLIER, KEPT = 5, 4
+"""Weights of bytes in the cut: values that the backward would not read itself have to be this much smaller than those
+that it does, to be kept instead."""
+
+UNLIMITED = 1 << 62
 
 CHEAP = (Trait.ELEMENTWISE, Trait.VIEW, Trait.PIECEWISE)
 """What may be computed again."""
@@ -33,26 +38,26 @@ CHEAP = (Trait.ELEMENTWISE, Trait.VIEW, Trait.PIECEWISE)
 
 @dataclass(frozen=True)
 class Recompute:
-    """Computes cheap forward values again in the backward when that lowers the bytes kept between the two by enough.
+    """Computes cheap forward values again in the backward when much is kept between the two and less would do.
 
     Meaning unchanged to the bit. Regions are not looked into: loops that differentiate inside keep what they keep.
     """
 
     name: str = field(default="recompute", init=False)
-    least_bytes: int = LEAST_BYTES
 
     def __call__(self, graph: Graph, options: Options) -> Graph:
-        """The graph with copies; the same object when nobody asks for it or nothing is gained."""
-        if not options.recompute:
-            return graph
+        """The graph with copies; the same object when little is kept or nothing is gained."""
         crossing = _read_by_backward(graph)
-        if sum(v.type.nbytes for v in crossing) < self.least_bytes:
+        if sum(v.type.nbytes for v in crossing) < options.recompute_from:
             return graph
-        kept = kept_values(graph, crossing)
-        changed = with_copies(graph, kept)
-        if changed is graph or saved_bytes(fuse(graph)) - saved_bytes(fuse(changed)) < self.least_bytes:
+        plain = fuse(graph)
+        if saved_bytes(plain) < options.recompute_from:
             return graph
-        return changed
+        changed = with_copies(graph, kept_values(graph, crossing))
+        for clean_up in (CommonSubexpressions(), DeadCode()):
+            changed = clean_up(changed, options)
+        before = peak_bytes(plain)
+        return changed if peak_bytes(fuse(changed)) <= before - before // LEAST_GAIN else graph
 
 
 def _forward_makers(graph: Graph) -> dict[Value, Node]:
@@ -82,21 +87,20 @@ def kept_values(graph: Graph, crossing: Iterable[Value]) -> set[Value]:
     made = _forward_makers(graph)
     number = {v: k for k, v in enumerate((*graph.params, *made))}
     crossing = set(crossing)
-    flow = networkx().DiGraph()
-    flow.add_nodes_from(("source", "sink"))
+    network = Network()
     for value, k in number.items():
         node = made.get(value)
-        bytes_kept = 0 if node is None else value.type.nbytes
-        flow.add_edge((k, "in"), (k, "out"), capacity=bytes_kept if value in crossing else bytes_kept * RELUCTANCE)
+        weight = 0 if node is None else value.type.nbytes * (KEPT if value in crossing else EARLIER)
+        network.edge((k, "in"), (k, "out"), weight)
         if value in crossing:
-            flow.add_edge((k, "out"), "sink")  # no capacity: without limit
+            network.edge((k, "out"), "sink", UNLIMITED)
         if node is None or not may_repeat(node):
-            flow.add_edge("source", (k, "in"))
+            network.edge("source", (k, "in"), UNLIMITED)
         else:
             for x in dict.fromkeys(node.inputs):
                 if x in number:
-                    flow.add_edge((number[x], "out"), (k, "in"))
-    _, (reached, _) = networkx().minimum_cut(flow, "source", "sink")
+                    network.edge((number[x], "out"), (k, "in"), UNLIMITED)
+    reached = network.cut("source", "sink")
     return {v for v, k in number.items() if (k, "in") in reached and (k, "out") not in reached}
 
 

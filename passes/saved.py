@@ -1,4 +1,4 @@
-"""What a fused graph keeps between its forward and its backward."""
+"""What a fused graph keeps: between its forward and its backward, and at most at once."""
 
 from __future__ import annotations
 
@@ -33,6 +33,26 @@ def saved_values(graph: Graph) -> Iterator[tuple[Graph, Value, Node]]:
 def saved_bytes(graph: Graph) -> int:
     """The bytes of all that a fused graph keeps for its backward."""
     return sum(value.type.nbytes for _, value, _ in saved_values(graph))
+
+
+def peak_bytes(graph: Graph) -> int:
+    """About the most bytes of computed values that are needed at once, when nodes run in order."""
+    makers = _makers(graph)
+    last: dict[Value, int] = {}
+    for k, node in enumerate(graph.nodes):
+        last.update((makers.get(v, (v, node))[0], k) for v in node.inputs)
+    last.update((makers[v][0], len(graph.nodes)) for v in graph.results if v in makers)
+    dying: dict[int, int] = {}
+    now = most = 0
+    for k, node in enumerate(graph.nodes):
+        for value in node.outputs:
+            if makers[value][0] is value:
+                now += value.type.nbytes
+                dying[last.get(value, k)] = dying.get(last.get(value, k), 0) + value.type.nbytes
+        inner = max((peak_bytes(region) for region in node.regions), default=0) if node.op is not OPS.fusion else 0
+        most = max(most, now + inner)
+        now -= dying.get(k, 0)
+    return most
 
 
 def is_backward(node: Node) -> bool:

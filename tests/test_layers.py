@@ -33,7 +33,7 @@ HEAVY = {
 }
 """Packages that take long to import -> the folder whose modules may import them; everybody else asks a seam."""
 
-SEAMS = {"runtime/seam.py", "ir/lazy.py", "passes/lazy.py", "tracer/seam.py"}
+SEAMS = {"runtime/seam.py", "ir/lazy.py", "tracer/seam.py"}
 """The modules that load others by name when first needed."""
 
 

@@ -29,7 +29,7 @@ from ..ir.resize import opened, resized
 from ..ir.sizes import Undecided
 from ..ir.stopwatch import Stopwatch
 from ..passes.fusion import fuse
-from ..passes.options import Options
+from ..passes.options import RECOMPUTE_FROM, Options
 from ..passes.pipeline import optimize
 from ..runtime import seam
 from ..runtime.cache import code_cache
@@ -43,12 +43,13 @@ STAGES = ("traced", "optimized", "fused", "kernels", "llvm", "assembly", "plan")
 
 def options_from_environment() -> Options:
     """The options of a build: `WEFT_DUMP_IR=dir` writes one file a pass, `WEFT_VERIFY=1` checks the IR after each,
-    `WEFT_RECOMPUTE=1` trades time for memory between forward and backward.
+    `WEFT_RECOMPUTE` says how many megabytes may be kept between forward and backward before less is tried, `inf` any.
     """
+    megabytes = os.environ.get("WEFT_RECOMPUTE")
     return Options(
         verify=os.environ.get("WEFT_VERIFY") == "1",
         dump_ir=os.environ.get("WEFT_DUMP_IR") or None,
-        recompute=os.environ.get("WEFT_RECOMPUTE") == "1",
+        recompute_from=RECOMPUTE_FROM if megabytes is None else 2**20 * float(megabytes),
     )
 
 
