@@ -12,6 +12,7 @@ import inspect
 import os
 import platform
 import sys
+import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -33,6 +34,9 @@ _ROUTINES = (blas_native,)
 """The modules of the routines that some programs call, compiled when one does."""
 _EXPORTED = {"enter", "proceed", "copy_bytes", "work", "wake", "run_parallel", "gemm", "gemv", "copy_view", "fill_zero"}
 
+UNDER_WAY = threading.Event()
+"""Set when there is nothing left to do for Python but to wait for the executor's code."""
+
 _FUTEX = {"x86_64": 202, "aarch64": 98, "riscv64": 98}
 """The number of the system call futex(2) on Linux."""
 
@@ -47,7 +51,9 @@ def _code(modules: Sequence[ModuleType]) -> Any:
 def _build(modules: Sequence[ModuleType]) -> bytes:
     functions = [f for m in modules for f in vars(m).values() if inspect.isfunction(f) and f.__module__ == m.__name__]
     exported = [f for f in functions if f.__name__ in _EXPORTED]
-    return seam.codegen().emit_runtime(lowlevel.translate(exported, [f for f in functions if f not in exported]))
+    codegen, text = seam.codegen(), lowlevel.translate(exported, [f for f in functions if f not in exported])
+    UNDER_WAY.set()
+    return codegen.emit_runtime(text)
 
 
 class Native:

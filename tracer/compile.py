@@ -15,7 +15,7 @@ import numpy as np
 from ..ir.errors import TraceError
 from ..ir.graph import Graph
 from ..ir.stopwatch import Stopwatch
-from . import seam
+from . import seam, warm_up
 from .capture import Capture
 from .compiled_backward import trace_backward
 from .dynamic import FROM_NOW_ON, Dynamic, DynamicAxes, Sizes
@@ -230,6 +230,7 @@ def compile(function: Callable[P, R] | None = None, *, dynamic: Dynamic = None) 
         return lambda function: compile(function, dynamic=dynamic)
     if not callable(function):
         raise TypeError(f"weft.compile: a function or module is compiled, not {type(function).__name__}")
+    warm_up.begin()
     return CompiledFunction(function, dynamic)
 
 

@@ -16,3 +16,9 @@ def driver() -> Any:
 def threads() -> Any:
     """`weft.runtime.threads`: the thread pool."""
     return importlib.import_module("..runtime.threads", __package__)
+
+
+@functools.cache
+def native() -> Any:
+    """`weft.runtime.native`: the executor's machine code."""
+    return importlib.import_module("..runtime.native", __package__)

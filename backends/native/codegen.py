@@ -9,7 +9,7 @@ import llvmlite.binding as llvm
 from ...ir.errors import CompileError
 from . import elf, gates
 from .llvm_arithmetic import Gate
-from .target import machine
+from .target import LOCK, machine
 
 ALLOWED = frozenset(
     "memset memcpy memmove sin cos tan fmod fmodf fma fmaf floor floorf ceil ceilf trunc truncf roundeven roundevenf "
@@ -78,7 +78,8 @@ def emit_object(text: str, used: Sequence[Gate] = ()) -> bytes:
 
 def emit_runtime(text: str) -> bytes:
     """Object code of the runtime's own functions, checked in the same way."""
-    return _checked_object(tidy(text))
+    with LOCK:
+        return _checked_object(tidy(text))
 
 
 def _checked_object(module: Any) -> bytes:
