@@ -13,7 +13,7 @@ import numpy as np
 from .builder import Builder
 from .errors import DTypeError
 from .graph import Graph, Node, Value
-from .op import Op, Trait
+from .op import Op
 from .ops import OPS
 from .types import DTYPES, Axes, DType, TensorType, bool_, float32, float64, int64, uint32, uint64
 
@@ -115,12 +115,12 @@ DOMAINS: dict[str, tuple[Range, ...]] = {
 
 
 def _uses(op: Op) -> Iterator[Use]:
-    if op.has(Trait.ELEMENTWISE):
-        yield from _elementwise_uses(op)
-    else:
+    if op.name in TABLE:
         for use in TABLE[op.name]():
             args, attrs, *regions = use
             yield tuple(args), attrs, tuple(regions)
+    else:
+        yield from _elementwise_uses(op)
 
 
 def _elementwise_uses(op: Op) -> Iterator[Use]:
@@ -353,6 +353,10 @@ TABLE: dict[str, Callable[[], list]] = {
         ([*_box((3,), (1,)), _index((), 3)], {}),
         (_box((), ()), {}),
     ],
+    "row_update": lambda: [
+        ([*_box((4, 5), (1, 5)), _index((), 4)], {"step": 1, "offset": 0}),
+        ([*_box((7,), (1,)), _index((), 3)], {"step": -2, "offset": 5}),
+    ],
     "dynamic_slice": lambda: [
         ([Arg((4, 5)), _index((), 3), _index((), 3)], {"sizes": (2, 3)}),
         ([Arg((3,)), _index((), 4)], {"sizes": (0,)}),
@@ -383,9 +387,14 @@ TABLE: dict[str, Callable[[], list]] = {
     "random_bits": lambda: [
         ([Arg((2,), uint64)], {"shape": s, "dtype": d}) for s in ((2, 3), (), (0,)) for d in (uint32, uint64)
     ],
+    "threefry": lambda: [
+        ([Arg(s, uint64), Arg(s, uint64), Arg(s, int64, (0, 99))], {"dtype": d})
+        for s in SHAPES
+        for d in (uint32, uint64)
+    ],
     "loop": _loops,
     "cond": _conds,
     "while_loop": _whiles,
     "fusion": _fusions,
 }
-"""Uses of the ops that are not elementwise: ([operands], attributes, *regions)."""
+"""Uses of the ops whose operands are not all of one shape and dtype: ([operands], attributes, *regions)."""

@@ -152,6 +152,7 @@ _LINKS: Mapping[object, Callable[[Node, Producers], Links]] = {
     **{OPS[name]: _line for name in (*CUMULATIVE, "argmax", "argmin", "sort")},
     OPS.dot_general: _product,
     OPS.iota: _constant,
+    OPS.random_bits: lambda node, producers: (Link(d, (None,)) for d in range(node.output.type.rank)),
     OPS.broadcast: _broadcast,
     OPS.reshape: _reshape,
     OPS.permute: _permute,

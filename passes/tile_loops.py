@@ -9,6 +9,7 @@ from typing import Any
 
 from ..ir.builder import Builder, Rebuilder
 from ..ir.graph import Graph, Node, Value
+from ..ir.index import row_major_strides
 from ..ir.op import Trait
 from ..ir.ops import OPS
 from ..ir.types import TensorType, int64
@@ -152,6 +153,9 @@ class _Body:
         if node.op is OPS.iota and node.attrs["dim"] == link.output:
             env[node.output, link.output] = self._numbers(node)
             return
+        if node.op is OPS.random_bits:
+            env[node.output, link.output] = self._random_bits(node, inputs[0], link.output)
+            return
         attrs, hints = _block_attrs(node, link, self.blocks.rows), [v.hint for v in node.outputs]
         outputs = self.b.add_node(node.op, inputs, attrs, hints=hints).outputs
         env.update({(v, link.output): new for v, new in zip(node.outputs, outputs, strict=True)})
@@ -161,6 +165,17 @@ class _Body:
         shape = _with(node.output.shape, node.attrs["dim"], self.blocks.rows)
         counted = self.b.iota(shape=shape, dim=node.attrs["dim"], dtype=int64)
         return self.b.cast(self.b.add(counted, self.b.expand(self.start, shape)), node.output.dtype)
+
+    def _random_bits(self, node: Node, state: Value, axis: Axis) -> Value:
+        """The bits of the block's elements, which are drawn by their numbers in the whole."""
+        assert axis is not None
+        shape, strides = _with(node.output.shape, axis, self.blocks.rows), row_major_strides(node.output.shape)
+        element = self.b.expand(self.b.mul(self.start, self.b.index_scalar(strides[axis])), shape)
+        for d, stride in enumerate(strides):
+            element = self.b.add(element, self.b.scale(self.b.iota(shape=shape, dim=d, dtype=int64), stride))
+        words = [self.b.slice(state, starts=(k,), stops=(k + 1,), steps=(1,)) for k in range(2)]
+        seed, draw = (self.b.expand(self.b.view_as(word, ()), shape) for word in words)
+        return self.b.threefry(seed, draw, element, dtype=node.output.dtype)
 
     def _joined(self, value: Value, whole: Value, block: Value) -> Value:
         """An output so far with what the block gives."""

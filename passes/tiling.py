@@ -100,10 +100,8 @@ def _what_stays(group: Group) -> str:
     if any(map(group.is_large, outputs)):
         return "values of its size are needed as a whole"
     read = {v for level in group.levels for v, _ in operands(group, level)}
-    made = [(v, node) for v in read if (node := group.producers.get(v)) and not node.op.has(Trait.CONSTANT)]
-    if any(node.op.has(Trait.RANDOM) and group.is_large(v) for v, node in made):
-        return "random bits are drawn by the number of an element in the whole"
-    if sum(v.type.nbytes for v in (*outputs, *(v for v, _ in made))) > group.seed.type.nbytes:
+    made = [v for v in read if (node := group.producers.get(v)) and not node.op.has(Trait.CONSTANT)]
+    if sum(v.type.nbytes for v in (*outputs, *made)) > group.seed.type.nbytes:
         return "what goes in and out of it is as large"
     return ""
 

@@ -23,7 +23,7 @@ from weft.passes.options import Options
 from weft.passes.pipeline import CLEAN_UP, optimize, run_passes
 from weft.passes.tile_groups import Group
 from weft.passes.tile_loops import with_loops
-from weft.passes.tiling import Tiling, left_whole
+from weft.passes.tiling import Tiling
 from weft.tracer.driver import Build
 
 GOLDEN = Path(__file__).parent / "golden" / "passes" / "attention_by_rows.txt"
@@ -132,7 +132,8 @@ def tiled_and_not(function, arguments, **sizes):
     plain = optimize(weft.trace(function)(*arguments), UNTILED)
     tiled = run_passes(Tiling(**sizes)(plain, CHECKED), CLEAN_UP, CHECKED)
     named = dict(zip(inspect.signature(function).parameters, arguments, strict=True))
-    return plain, tiled, [named[p.hint].detach().numpy() for p in plain.params]
+    state = np.array([7, 3], np.uint64)  # of random numbers: a param without a name
+    return plain, tiled, [named[p.hint].detach().numpy() if p.hint else state for p in plain.params]
 
 
 def trips(graph):
@@ -207,16 +208,19 @@ def test_cross_entropy_keeps_no_logits(rows, classes):
     assert_same(plain, tiled, arrays)
 
 
-def test_dropout_is_left_alone_and_says_so():
-    """The block of an element would have to draw the bits of its place in the whole."""
-    plain = weft.trace(dropped)(*[weft.randn(1, 1, 2048, 4).requires_grad_() for _ in range(4)])
-    assert not trips(optimize(plain, CHECKED))
-    assert all("random bits" in why for _, why in left_whole(plain))
+def test_dropout_draws_the_same_bits():
+    weft.manual_seed(0)
+    arguments = [weft.randn(2, 2, 37, 4) for _ in range(4)]
+    plain, tiled, arrays = tiled_and_not(dropped, arguments, least_bytes=8000, block_bytes=1000)
+    assert largest(tiled) < largest(plain) and trips(tiled) == [2, 2, 2]
+    assert_same(plain, tiled, arrays)
 
 
 def test_scores_that_are_returned_are_left_alone():
-    plain, tiled, _ = tiled_and_not(lambda q, k: (q @ k.t()).softmax(-1), [weft.randn(60, 4), weft.randn(60, 4)])
-    assert tiled is plain
+    compiled = weft.compile(lambda q, k: (q @ k.t()).softmax(-1))
+    compiled(weft.randn(2048, 2), weft.randn(2048, 2))
+    assert "loop" not in compiled.ir("optimized")
+    assert "f32[2048, 2048]: values of its size are needed as a whole" in compiled.explain()
 
 
 # Compiled -------------------------------------------------------------------------------------------------------------

@@ -1,8 +1,9 @@
-"""random_bits: the counter-based generator Threefry-2x32 with 20 rounds (Salmon and others, 2011).
+"""random_bits and threefry: the counter-based generator Threefry-2x32 with 20 rounds (Salmon and others, 2011).
 
 Every element is a pure function of the stream's seed, the number of the draw and the element's row-major position, so
 that eager and compiled programs, in any number of threads, draw the same numbers.
 """
+
 from __future__ import annotations
 
 import math
@@ -11,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import DTypeError
+from ..errors import DTypeError, ShapeError
 from ..op import ZERO_GRAD, Trait
-from ..types import Axes, DType, TensorType, uint32, uint64
+from ..types import Axes, DType, TensorType, int64, uint32, uint64
 from .infer import check_shape
 from .registry import OPS
 
@@ -59,8 +60,22 @@ def _infer(types: Sequence[TensorType], attrs: Mapping[str, Any]) -> TensorType:
 
 
 def _random_bits(state: np.ndarray, shape: Axes, dtype: DType) -> np.ndarray:
-    seed, draw = state[:1], state[1:]  # arrays, not scalars: uint32 arithmetic then wraps silently
-    element = np.arange(math.prod(shape), dtype=np.uint64)
+    return _threefry(state[:1], state[1:], np.arange(math.prod(shape)), dtype).reshape(shape)
+
+
+def _infer_threefry(types: Sequence[TensorType], attrs: Mapping[str, Any]) -> TensorType:
+    seed, draw, element = types
+    if (seed.dtype, draw.dtype, element.dtype) != (uint64, uint64, int64):
+        raise DTypeError(f"threefry: takes u64, u64 and i64, got {seed}, {draw} and {element}")
+    if not seed.shape == draw.shape == element.shape:
+        raise ShapeError(f"threefry: the operands have different shapes, {seed}, {draw} and {element}")
+    return element.with_dtype(attrs["dtype"])
+
+
+def _threefry(seed: np.ndarray, draw: np.ndarray, element: np.ndarray, dtype: DType) -> np.ndarray:
+    shape = np.shape(element)
+    seed, draw = np.atleast_1d(seed, draw)  # arrays, not scalars: uint32 arithmetic then wraps silently
+    element = np.atleast_1d(element).astype(np.uint64)
     key = (_low(seed) ^ _high(draw), _high(seed) ^ _high(element))
     first, second = threefry2x32(key, (_low(element), _low(draw)))
     if dtype is uint32:
@@ -75,5 +90,15 @@ OPS.declare(
     vjp=ZERO_GRAD,
     attrs={"dtype": DType, "shape": tuple},
     traits=[Trait.RANDOM],
+    torch_name="Random",
+)
+OPS.declare(
+    "threefry",  # random_bits, element by element: of a seed, a draw, a number of an element
+    infer=_infer_threefry,
+    evaluate=_threefry,
+    vjp=ZERO_GRAD,
+    attrs={"dtype": DType},
+    traits=[Trait.ELEMENTWISE],
+    arity=3,
     torch_name="Random",
 )
