@@ -60,15 +60,20 @@ class WindowWriter:
         return prod(self._task_sizes())  # type: ignore[return-value]
 
     def _task_sizes(self) -> list[int]:
+        """Sums over lanes read most of the left operand: what they read of it, others read again soon after."""
         p = self.product
-        blocks = [1 if d is None else -(-self.size[d] // n) for d, n in ((p.block, self.rows), (p.beside, self.beside))]
-        return [*(self.size[d] for d in self.outer), *blocks]
+        block, beside = (
+            1 if d is None else -(-self.size[d] // n) for d, n in ((p.block, self.rows), (p.beside, self.beside))
+        )
+        outer = [self.size[d] for d in self.outer]
+        return [block, *outer, beside] if p.folds_lanes else [*outer, block, beside]
 
     def write(self) -> None:
         """The whole product."""
         task = self.builder.variable("task", self.tasks)
         self.builder.open(task, START, STOP)
-        *outer, block, beside = unflatten(task, self._task_sizes())
+        *numbers, beside = unflatten(task, self._task_sizes())
+        block, *outer = numbers if self.product.folds_lanes else [numbers[-1], *numbers[:-1]]
         for d, index in zip(self.outer, outer, strict=True):
             self.indices[d] = as_index(index)
         p = self.product

@@ -223,13 +223,15 @@ def _spread(x: Tensor, weight: Tensor, stride: Sequence[int], dilation: Sequence
     """Every element of a batched input times the weight, added up where they overlap."""
     batch, channels, *places = x.shape
     outputs, kernel = weight.shape[1], tuple(weight.shape[2:])
-    x = EMIT.view_as(x, (batch, groups, channels // groups, *places))
-    weights = EMIT.view_as(weight, (groups, channels // groups, outputs, *kernel))
+    cut = () if groups == 1 else (groups,)
+    x = EMIT.view_as(x, (batch, *cut, channels // groups, *places))
+    weights = EMIT.view_as(weight, (*cut, channels // groups, outputs, *kernel))
     weights = EMIT.expand(weights, (batch, *weights.shape))
-    parts = EMIT.dot_general(weights, x, lhs_batch=(0, 1), rhs_batch=(0, 1), lhs_contract=(2,), rhs_contract=(2,))
+    lead, inner = tuple(range(1 + len(cut))), (1 + len(cut),)
+    parts = EMIT.dot_general(weights, x, lhs_batch=lead, rhs_batch=lead, lhs_contract=inner, rhs_contract=inner)
     sizes = [(p - 1) * s + span_of(k, d) for p, s, k, d in zip(places, stride, kernel, dilation, strict=True)]
-    windows = Windows((batch, groups * outputs, *sizes), kernel, tuple(stride), tuple(dilation))
-    return windows.added(EMIT.view_as(parts, windows.shape))
+    windows = Windows((batch, *cut, outputs, *sizes), kernel, tuple(stride), tuple(dilation))
+    return EMIT.view_as(windows.added(parts), (batch, groups * outputs, *sizes))
 
 
 # ---- shared ----------------------------------------------------------------------------------------------------------

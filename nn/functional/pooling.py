@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ...ir.errors import ShapeError
-from ...ir.types import DType, int64
+from ...ir.types import DType, int32, int64
 from ...tracer.dispatch import EMIT
 from ...tracer.location import error
 from ...tracer.promotion import named
@@ -88,8 +88,9 @@ def _max_pool(
     parts = frame.windows(input, lowest)
     dim = parts.ndim - n - 1
     place = EMIT.argmax(parts, dim=dim)
-    repeated = EMIT.expand(EMIT.view_as(place, (*place.shape[:dim], 1, *place.shape[dim:])), parts.shape)
-    chosen = EMIT.eq(repeated, EMIT.iota(shape=tuple(parts.shape), dim=dim, dtype=int64))
+    small = EMIT.cast(place, int32)  # which is kept for the derivative
+    repeated = EMIT.expand(EMIT.view_as(small, (*place.shape[:dim], 1, *place.shape[dim:])), parts.shape)
+    chosen = EMIT.eq(repeated, EMIT.iota(shape=tuple(parts.shape), dim=dim, dtype=int32))
     largest = EMIT.sum(EMIT.select(chosen, parts, EMIT.full_like(parts, 0)), dims=(dim,))
     result = named(largest, f"MaxPool{n}DWithIndicesBackward0")
     return (result, frame.positions(place)) if return_indices else result
