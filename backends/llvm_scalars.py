@@ -81,6 +81,19 @@ def _fold(word: str) -> Callable[[FunctionText, Apply, list[str]], str]:
     return fold
 
 
+def _blocks(odd: bool) -> Callable[[FunctionText, Apply, list[str]], str]:
+    """Every other block of lanes of two vectors, in turn."""
+
+    def blocks(f: FunctionText, call: Apply, values: list[str]) -> str:
+        left, right, size = values[0], values[1], int(values[2])
+        type_ = type_of(call.dtype.short, LANES)
+        sources = [lane ^ size if bool(lane & size) != odd else lane for lane in range(LANES)]
+        mask = ", ".join(f"i32 {k + LANES if lane & size else k}" for lane, k in enumerate(sources))
+        return f.let(f"shufflevector {type_} {left}, {type_} {right}, <{LANES} x i32> <{mask}>")
+
+    return blocks
+
+
 def _check_index(f: FunctionText, call: Apply, values: list[str]) -> str:
     """The index where it is inside, else 0, after the site's code went to the status word."""
     index, size, site = values
@@ -96,6 +109,8 @@ def _check_index(f: FunctionText, call: Apply, values: list[str]) -> str:
 SPECIAL: Mapping[str, Callable[[FunctionText, Apply, list[str]], str]] = {
     "splat": _splat,
     "lane": _lane,
+    "even_blocks": _blocks(odd=False),
+    "odd_blocks": _blocks(odd=True),
     "check_index": _check_index,
     "fold_add": _fold("add"),
     "fold_mul": _fold("mul"),

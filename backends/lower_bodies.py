@@ -9,7 +9,7 @@ from itertools import product as all_indices
 
 from ..ir.graph import Graph, Node, Value
 from ..ir.index import Constant, Index, flatten, variables_of
-from ..ir.loops import Buffer, Kernel, Literal, Load, Role, Scalar, named
+from ..ir.loops import LANES, Buffer, Kernel, Literal, Load, Role, Scalar, named
 from ..ir.ops import OPS
 from ..ir.schedule import Group, Scheduler, best_rows, worth_sharing
 from ..ir.sizes import NO_VALUES, Dim, Symbol, at_most, is_known, typical, value_of
@@ -21,7 +21,7 @@ from .lower_builder import KernelBuilder
 from .lower_folds import fold_step, unit_of
 from .lower_groups import GroupWriter
 from .lower_lines import STACK_BYTES
-from .lower_nests import TILE_ROWS, GroupPlan, Task
+from .lower_nests import GroupPlan, Task
 from .lower_points import Place, Points
 from .lower_products import prepared
 from .lower_sharing import in_place_pairs
@@ -173,7 +173,7 @@ class BodyWriter:
             return False
         loops = GroupPlan(self.builder, self.plan, group)
         columns = [s for s, w in zip(group.stages, ways, strict=True) if w.column]
-        self._divide(count, COLUMN_ROWS if columns else 1, TILE_ROWS if loops.is_tiled else 1)
+        self._divide(count, COLUMN_ROWS if columns else 1, LANES if loops.is_tiled else loops.block)
         split: Dim
         blocks: Dim
         if self.chunk:
@@ -260,10 +260,11 @@ class BodyWriter:
             return Place()
         if outside or task is Task.COLUMN_ARRAY:
             return self.scratch(value)
-        row_scalar = value.type.size == loops.count and loops.row is not None
+        row_scalar = value.type.size == loops.count and loops.row is not None and loops.block == 1
         if not is_line and (row_scalar or not loops.read_later(value)):
             return Place()
-        part, most = value.type.size // loops.count, PART_BYTES // value.dtype.itemsize
+        most = PART_BYTES * (2 if loops.block > 1 else 1) // value.dtype.itemsize
+        part = value.type.size // loops.count * loops.block
         if loops.row is not None and typical(part) <= most:
             room = part
             if not is_known(part):
@@ -431,7 +432,7 @@ class Chunks:
         if cost <= SERIAL_COST or count <= 1:
             return max(count, 1)
         chunk = max(self.least, count * CHUNK_COST // cost)
-        step = max(self.step, 64) if chunk >= 64 else self.step
+        step = self.step * max(1, 64 // self.step) if chunk >= 64 else self.step
         return min(count, max(chunk // step, 1) * step)
 
 

@@ -6,19 +6,20 @@ memory. The order of every sum follows from shapes alone.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import groupby
 
 from ..ir.access import Read, step_of
 from ..ir.graph import Value
-from ..ir.index import Constant, Index, Variable, flatten, substitute
-from ..ir.loops import LANES, START, STOP, Buffer, Literal, Load, Local, Position, Role, Scalar
+from ..ir.index import Constant, Index, IndexLike, Variable, flatten, substitute
+from ..ir.loops import LANES, START, STOP, Apply, Buffer, Literal, Load, Local, Position, Role, Scalar
 from ..ir.sizes import Dim, divides, is_known
 from ..ir.stages import Kind, Stage
 from ..ir.types import int64
 from .lower_builder import apply, integer, splat
 from .lower_folds import Accumulator, fold_step, inner_folds, new_accumulator, total_of, unit_of
 from .lower_lines import emit_line
-from .lower_nests import TILE_COLUMNS, TILE_ROWS, GroupPlan, Nest, Part, Piece, Task
+from .lower_nests import GroupPlan, Nest, Part, Piece, Task
 from .lower_points import Points
 
 BLOCK, SHORTEST_BLOCK = 1 << 13, 8 * LANES
@@ -39,6 +40,7 @@ class GroupWriter:
         self.points, self.loops, self.split = points, loops, split
         self.builder, self.plan = points.builder, loops.plan
         self.base = self.builder.level
+        self.rows: Sequence[Index | None] = [loops.row]
         self.sums: dict[Stage, Accumulator] = {}
 
     def write(self) -> None:
@@ -47,16 +49,53 @@ class GroupWriter:
         first, end = (START, STOP) if self.split else (Constant(0), Constant(self.loops.count))
         if self.loops.is_tiled:
             self._write_tiles(first, end)
+        elif self.loops.block > 1:
+            self._write_row_blocks(first, end)
+        elif self.loops.row is not None:
+            self._write_rows(self.loops.row, first, end, self.loops.row, self.loops.nests)
         else:
-            if self.loops.row is not None:
-                self.builder.open(self.loops.row, first, end)
-            for nest in self.loops.nests:
-                self._write_nest(nest)
-            if self.loops.row is not None:
-                self.builder.close()
+            self._write_nests(self.loops.nests)
         self._finish_columns()
         for value in self.loops.group.values():
             self.points.places[value].level = self.base
+
+    # Rows
+
+    def _write_rows(self, variable: Variable, start: IndexLike, stop: Index, row: Index, nests: Iterable[Nest]) -> None:
+        """Rows one after another: a loop in which the row is `row`."""
+        self.builder.open(variable, start, stop)
+        self.rows = [row]
+        self._write_nests(nests)
+        self.builder.close()
+
+    def _write_row_blocks(self, first: Index, end: Index) -> None:
+        """Blocks of rows, and what is left over. Nests with products do all rows of a block at once."""
+        builder, loops, step = self.builder, self.loops, self.loops.block
+        if is_known(loops.count):
+            block = builder.variable("block", loops.count // step)
+            builder.open(block, first // step, end // step)
+            row = block * step
+        else:
+            row = builder.variable("block", loops.count - step + 1)
+            builder.open(row, first, end // step * step, step)
+        for products, nests in groupby(loops.nests, lambda nest: bool(nest.products)):
+            if products:
+                self.rows = [row + r for r in range(step)]
+                self._write_nests(nests)
+            else:
+                r = builder.variable("r", step)
+                self._write_rows(r, 0, Constant(step), row + r, nests)
+        builder.close()
+        if not is_known(loops.count):
+            assert loops.row is not None
+            self._write_rows(loops.row, end // step * step, end, loops.row, loops.nests)
+        elif rest := loops.count % step:
+            last, whole = builder.variable("last", rest), loops.count - rest
+            self._write_rows(last, 0, end - whole, whole + last, loops.nests)
+
+    def _write_nests(self, nests: Iterable[Nest]) -> None:
+        for nest in nests:
+            self._write_nest(nest)
 
     # Column folds, which are complete after the row loop
 
@@ -185,7 +224,7 @@ class GroupWriter:
     def _write_points(self, nest: Nest, points: Sequence[Sequence[Index]]) -> None:
         """All stages at some points of the nest."""
         for part in nest.parts:
-            self._write_part(part, [self.loops.indices(part, p) for p in points])
+            self._write_part(part, [self.loops.indices(part, p, row) for row in self.rows for p in points])
 
     def _write_part(self, part: Part, points: Sequence[Sequence[Index]]) -> None:
         """One stage at some points of its space."""
@@ -242,7 +281,7 @@ class GroupWriter:
         """What is left to do for a stage when its nest is closed."""
         stage = part.stage
         if part.task is Task.ROW_FOLD:
-            indices = self.loops.indices(part, [Constant(0)] * len(part.nest_axes))
+            indices = self.loops.indices(part, [Constant(0)] * len(part.nest_axes), self.rows[0])
             total = total_of(self.builder, stage, self.sums[stage])
             self._settle(stage.value, [indices[d] for d in stage.kept], total)
         if not part.is_column:
@@ -252,62 +291,77 @@ class GroupWriter:
     # Tiles
 
     def _write_tiles(self, first: Index, end: Index) -> None:
-        """The only nest, in tiles of rows and rounds of its loop; transposed operands come by way of a copy of the
-        tile."""
+        """The only nest, in tiles of LANES rows and columns, where transposed operands come by way of a turned copy;
+        then what is left over of columns and of rows."""
         (nest,), builder, row = self.loops.nests, self.builder, self.loops.row
         assert row is not None
         columns = nest.loops[-1].size
-        tile, column = builder.variable("tile", self.loops.count), builder.variable("column", columns)
-        builder.open(tile, first, end, TILE_ROWS)
-        last_row = self._least(tile + TILE_ROWS, end, self.loops.count)
-        builder.open(column, 0, columns, TILE_COLUMNS)
-        last_column = self._least(column + TILE_COLUMNS, Constant(columns), columns)
-        copies = [
-            (r, self._copy_tile(r, nest, (tile, last_row), (column, last_column))) for r in self.loops.transposed(nest)
-        ]
-        builder.open(row, tile, last_row)
-        variable = nest.pieces[0].variable
-        builder.open(variable, column, last_column)
+        tile = builder.variable("tile", self.loops.count - LANES + 1)
+        column = builder.variable("column", columns - LANES + 1)
+        whole = builder.whole_steps(first, end, LANES)
+        edge = builder.whole_steps(Constant(0), Constant(columns), LANES)
+        builder.open(tile, first, whole, LANES)
+        builder.open(column, 0, edge, LANES)
+        copies = [(r, self._turned_copy(r, nest, tile, column)) for r in self.loops.transposed(nest)]
+        r = builder.variable("r", LANES)
+        builder.open(r, 0, LANES)
         for read, copy in copies:
             buffer = self.points.places[read.value].buffer
             assert buffer is not None
-            place = (variable - column) * TILE_ROWS + self._tile_row(read, row - tile)
-            element = builder.let(buffer.name, Load(copy, place), builder.level)
-            builder.remember(("load", buffer.name, read.position, 1), element, builder.level)
-        self._write_points(nest, [nest.indices(variable)])
-        for _ in range(4):
-            builder.close()
+            position = substitute(read.position, {row: tile + r, nest.loops[-1].variable: column})
+            line = builder.let(buffer.name, Load(copy, LANES * self._tile_row(read, r), LANES), builder.level)
+            builder.remember(("load", buffer.name, position, LANES), line, builder.level)
+        self.points.vector, self.rows = column, [tile + r]
+        self._write_points(nest, [nest.indices(column)])
+        self.points.vector = None
+        builder.close()
+        builder.close()
+        self._write_singles(nest, r, Constant(0), Constant(LANES), tile + r, edge)
+        builder.close()
+        self._write_singles(nest, row, whole, end, row, Constant(0))
         for part in nest.parts:
             self._finish(part)
 
+    def _write_singles(
+        self, nest: Nest, variable: Variable, start: Index, stop: Index, row: Index, column: Index
+    ) -> None:
+        """Rows, from a column on, element by element."""
+        last = nest.loops[-1].variable
+        if column == Constant(last.size):
+            return
+        self.builder.open(variable, start, stop)
+        self.builder.open(last, column, last.size)
+        self.rows = [row]
+        self._write_points(nest, [nest.indices(last)])
+        self.builder.close()
+        self.builder.close()
+
     def _tile_row(self, read: Read, row: Index) -> Index:
-        """Where row number `row` of a tile stands in a line of its copy, which has the order of memory."""
+        """Where row number `row` of a tile stands among its rows in the order of memory."""
         assert self.loops.row is not None
-        return row if step_of(read.position, self.loops.row) == 1 else TILE_ROWS - 1 - row
+        return row if step_of(read.position, self.loops.row) == 1 else LANES - 1 - row
+
+    def _turned_copy(self, read: Read, nest: Nest, tile: Index, column: Index) -> Buffer:
+        """Copies a tile of a transposed operand to the stack, row by row: its columns, which are vectors in memory,
+        change places with its rows."""
+        builder, source, row = self.builder, self.points.places[read.value].buffer, self.loops.row
+        assert source is not None and row is not None
+        copy = builder.buffer("tile_" + source.name, source.dtype, LANES * LANES, Role.LOCAL)
+        first, last = tile + self._tile_row(read, Constant(0)), nest.loops[-1].variable
+        lines: list[Scalar] = []
+        for k in range(LANES):
+            position = substitute(read.position, {row: first, last: column + k})
+            lines.append(builder.let(source.name, Load(source, position, LANES), builder.level))
+        size = LANES // 2
+        while size:
+            for k in (k for k in range(LANES) if not k & size):
+                pair = lines[k], lines[k + size], Literal(size, int64)
+                for place, word in ((k, "even_blocks"), (k + size, "odd_blocks")):
+                    lines[place] = builder.let(word, Apply(word, pair, source.dtype, LANES), builder.level)
+            size //= 2
+        for k, line in enumerate(lines):
+            builder.store(copy, Constant(LANES * k), line)
+        return copy
 
     def _least(self, index: Index, bound: Index, size: int) -> Index:
         return self.builder.bound("end", apply("minimum", (Position(index), Position(bound)), int64), size)
-
-    def _copy_tile(self, read: Read, nest: Nest, rows: tuple[Index, Index], columns: tuple[Index, Index]) -> Buffer:
-        """Copies the tile of a transposed operand to the stack, line by line of memory.
-
-        Lines that are a power of two apart would otherwise fight for the same places of the cache.
-        """
-        builder, source, row = self.builder, self.points.places[read.value].buffer, self.loops.row
-        assert source is not None and row is not None
-        copy = builder.buffer("tile_" + source.name, source.dtype, TILE_ROWS * TILE_COLUMNS, Role.LOCAL)
-        last = nest.loops[-1].variable
-        k = builder.variable("k", nest.loops[-1].size)
-        builder.open(k, *columns)
-        target = (k - columns[0]) * TILE_ROWS
-        if divides(TILE_ROWS, self.loops.count):
-            lowest = rows[0] + self._tile_row(read, Constant(0))
-            builder.store(copy, target, Load(source, substitute(read.position, {row: lowest, last: k}), LANES))
-        else:
-            r = builder.variable("r", self.loops.count)
-            builder.open(r, *rows)
-            element = Load(source, substitute(read.position, {row: r, last: k}))
-            builder.store(copy, target + self._tile_row(read, r - rows[0]), element)
-            builder.close()
-        builder.close()
-        return copy

@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
+from math import gcd
 
 from ..ir.access import Access, Read, step_of
 from ..ir.graph import Value
 from ..ir.index import Constant, Index, Variable, substitute, unflatten, variables_of
 from ..ir.loops import LANES
+from ..ir.product_tiles import Columns, best_block, is_tiled
 from ..ir.schedule import Group, Rows, best_rows
 from ..ir.sizes import Undecided, divides, is_known, typical
 from ..ir.stages import Kind, Stage, StagePlan
@@ -29,8 +31,9 @@ MOST_CUTS = 6
 MOST_VECTORS = 4
 """A product works on at most so many vectors of its innermost axis at a time."""
 
-TILE_ROWS, TILE_COLUMNS = 16, 64
-"""The tiles of nests that read transposed operands: a cache line of rows."""
+TILED_COST = 8
+"""Work besides tiled products that is written out for each element of a tile; more gets loops of its own."""
+
 
 
 class Task(Enum):
@@ -64,6 +67,16 @@ class Part:
     def is_column(self) -> bool:
         """Whether the stage is complete only after the loop over rows."""
         return self.task in (Task.COLUMN_ARRAY, Task.COLUMN_SCALAR)
+
+    @property
+    def is_tiled(self) -> bool:
+        """Whether the stage is a product that is computed in tiles of several rows."""
+        return self.task is Task.ELEMENT and bool(self.extra) and bool(self.nest_axes) and is_tiled(self.stage.node)
+
+    @property
+    def columns(self) -> Columns:
+        """The columns of a product along the innermost axis of its nest."""
+        return Columns(self.stage.sizes[self.nest_axes[-1]], self.stage.value.dtype.bits // 32)
 
     @property
     def accumulates(self) -> bool:
@@ -150,6 +163,11 @@ class Nest:
         return any(p.vectors for p in self.pieces)
 
     @property
+    def products(self) -> list[Part]:
+        """The products that are computed in tiles of several rows."""
+        return [p for p in self.parts if p.is_tiled] if any(p.vectors for p in self.pieces) else []
+
+    @property
     def is_line(self) -> bool:
         """Whether its only stage goes along lines."""
         return any(p.task is Task.LINE for p in self.parts)
@@ -171,6 +189,7 @@ class GroupPlan:
         count: the number of rows.
         flat: whether each row is one point, so that the row loop is the loop of the only nest.
         row: the variable of the row loop; None when there is none.
+        block: how many rows are done at a time, for the sake of products.
         parts: stage -> its part.
         nests: in order; `nest_of` has the number of the nest of each stage.
     """
@@ -189,12 +208,15 @@ class GroupPlan:
         self.nest_of: dict[Stage, int] = {}
         for part in self.parts.values():
             self._add(part)
+        self.block = self._rows_at_once()
         for nest in self.nests:
             self._plan_loops(nest)
+        if not any(nest.products for nest in self.nests):
+            self.block = 1
 
     @property
     def is_tiled(self) -> bool:
-        """Whether rows are visited in tiles of TILE_ROWS."""
+        """Whether rows are visited in tiles of LANES."""
         return any(nest.tiled for nest in self.nests)
 
     def columns(self) -> Iterator[tuple[Nest, Part]]:
@@ -206,13 +228,13 @@ class GroupPlan:
         own = self.nest_of[self.plan.stage_of[value]]
         return any(r.value is value for s, n in self.nest_of.items() if n != own for r in self.plan.access(s).reads)
 
-    def indices(self, part: Part, nest: Sequence[Index]) -> list[Index]:
-        """Indices of a stage's space at a point of the nest; axes that are neither rows nor the nest's keep their own
-        variables."""
+    def indices(self, part: Part, nest: Sequence[Index], row: Index | None = None) -> list[Index]:
+        """Indices of a stage's space at a point of the nest, in a row or in that of `self.row`; axes that are neither
+        rows nor the nest's keep their own variables."""
         space: list[Index] = [
             Constant(0) if n == 1 else a for n, a in zip(part.stage.sizes, part.stage.axes, strict=True)
         ]
-        row: Index | None = nest[0] if self.flat else self.row
+        row = nest[0] if self.flat else row or self.row
         if row is not None:
             sizes = [part.stage.sizes[d] for d in part.rows.axes]
             space = _replaced(space, part.rows.axes, unflatten(row, sizes))
@@ -255,10 +277,20 @@ class GroupPlan:
             if (
                 nest.sizes == sizes
                 and not nest.is_line
+                and self._suits_tiles(part, nest)
                 and all(self._same_point(part, r, self.parts[s]) for r, s in here)
             ):
                 return number
         return None
+
+    def _suits_tiles(self, part: Part, nest: Nest) -> bool:
+        """Whether a nest has no tiled product, or the group does little besides, and folds no row there: that is
+        written out for each point of a tile."""
+        parts = [*nest.parts, part]
+        if not any(p.is_tiled for p in parts):
+            return True
+        cost = sum(self.plan.access(s).cost for s in self.group.stages if not is_tiled(s.node))
+        return cost <= TILED_COST and all(p.task is not Task.ROW_FOLD for p in parts)
 
     def _same_point(self, part: Part, read: Read, producer: Part) -> bool:
         """Whether `part` reads, at each point of the nest, just the element that `producer` has given there."""
@@ -269,6 +301,14 @@ class GroupPlan:
         return substitute(read.position, here) == producer.stage.output_position(self.indices(producer, nest))
 
     # How the loops of a nest run
+
+    def _rows_at_once(self) -> int:
+        """How many rows suit the products of the group. Operands may change where the last axis of the rows ends."""
+        products = [p for p in self.parts.values() if p.is_tiled and p.columns.vectors]
+        if self.row is None or not products:
+            return 1
+        many = [p.stage.sizes[p.rows.axes[-1]] for p in products if len(p.rows.axes) > 1]
+        return best_block(self.count, gcd(*many), [p.columns for p in products])[0]
 
     def _plan_loops(self, nest: Nest) -> None:
         """Merges axes where all positions allow it, and decides how the innermost loop runs."""
@@ -286,6 +326,7 @@ class GroupPlan:
         nest.pieces = [Piece(a, Variable(n, b - a)) for n, a, b in zip(names, ends, ends[1:], strict=False)]
         for piece in nest.pieces:
             piece.vectors = self._vectors(nest, piece)
+        nest.pieces = [p for piece in nest.pieces for p in self._whole_and_rest(piece)]
         nest.tiled = self._is_transposed(nest)
 
     def _expressions(self, nest: Nest, probes: Sequence[Variable]) -> list[tuple[Index, int]]:
@@ -307,8 +348,22 @@ class GroupPlan:
         even = all(p.accumulates or self._output_step(p, indices, piece.variable) == 1 for p in nest.parts)
         if not even or not self.report(nest, indices).can_be_vector(piece.variable):
             return 0
+        tiled = [p for p in nest.parts if p.is_tiled]
+        if tiled and self.block > 1:
+            return Columns(piece.size, tiled[0].columns.registers).widest(self.block)
         fitting = [n for n in range(1, MOST_VECTORS + 1) if divides(n * LANES, piece.size)]
         return max(fitting, default=1) if products and not self.flat else 1
+
+    def _whole_and_rest(self, piece: Piece) -> list[Piece]:
+        """A piece cut where no more whole steps fit but a vector does."""
+        if piece.vectors < 2 or not is_known(piece.size) or piece.size % piece.step < LANES:
+            return [piece]
+        whole, rest = piece.size // piece.step * piece.step, piece.size % piece.step
+        name = self.builder.name(piece.variable.name)
+        return [
+            Piece(piece.start, Variable(piece.variable.name, whole), piece.vectors),
+            Piece(piece.start + whole, Variable(name, rest), rest // LANES),
+        ]
 
     def _output_step(self, part: Part, indices: Sequence[Index], variable: Variable) -> int | None:
         return step_of(part.stage.output_position(self.indices(part, indices)), variable)
@@ -319,7 +374,14 @@ class GroupPlan:
         tasks = (Task.ELEMENT, Task.COLUMN_ARRAY)
         if not alone or nest.pieces[0].vectors or any(p.task not in tasks or p.extra for p in nest.parts):
             return False
-        return min(typical(self.count), typical(nest.loops[-1].size)) >= TILE_ROWS and bool(self.transposed(nest))
+        last, turned = nest.loops[-1].variable, self.transposed(nest)
+        if not turned or min(typical(self.count), typical(last.size)) < LANES:
+            return False
+        indices = nest.indices(last)
+        report = self.report(nest, indices)
+        steps = [step_of(e, last) for e, _ in report.expressions() if e not in [r.position for r in turned]]
+        steps += [self._output_step(p, indices, last) for p in nest.parts]
+        return last not in report.rigid and set(steps) <= {0, 1}
 
     def transposed(self, nest: Nest) -> list[Read]:
         """The reads of a nest that are contiguous along the rows, upward or downward, and not along its loop."""

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..ir.access import step_of
 from ..ir.graph import Node, Value
 from ..ir.index import Constant, Index, Predicate, Variable, flatten, variables_of
 from ..ir.loops import LANES, Apply, Buffer, Literal, Load, Local, Position, Scalar
@@ -100,6 +101,7 @@ class Points(Walker):
         key = ("load", buffer.name, position, lanes)
         found = self.builder.known(key)
         if found is None:
+            assert lanes == 1 or self.vector is None or step_of(position, self.vector) == 1, f"a vector at {position}"
             depth = max(level, self.builder.depth(position))
             found = self.builder.remember(
                 key, self.builder.let(hint or buffer.name, Load(buffer, position, lanes), depth), depth

@@ -7,12 +7,26 @@ overwritten.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from ..ir.index import Constant, Index, Variable
+from ..ir.index import LONGEST_AXIS, Constant, Index, Variable, affine
 from ..ir.loops import Apply, For, Kernel, Let, Load, Local, Role, Scalar, Set, Statement, Store
-from ..ir.sizes import Dim, exact_quotient
+from ..ir.sizes import Dim, exact_quotient, is_known
+
+MOST_ROUNDS = 16
+"""Two places that may coincide in more rounds of a loop than this are taken to do so."""
+
+
+@dataclass(frozen=True)
+class Round:
+    """The values that the variable of a loop takes: low, low + step, ..., at most high."""
+
+    variable: Variable
+    low: int
+    high: int
+    step: int
 
 
 @dataclass(frozen=True)
@@ -22,7 +36,7 @@ class Touch:
 
     index: Index
     lanes: int
-    loops: tuple[Variable, ...]
+    loops: tuple[Round, ...]
     order: int
     body: int
     needs: frozenset[str] = frozenset()
@@ -38,15 +52,15 @@ class Scan:
     count: int = 0
     bodies: int = 0
 
-    def body(self, statements: Sequence[Statement], loops: tuple[Variable, ...]) -> bool:
+    def body(self, statements: Sequence[Statement], loops: tuple[Round, ...]) -> bool:
         """Goes through statements; False when one of them is not understood."""
         self.bodies += 1
         number = self.bodies
         for s in statements:
             self.count += 1
             match s:
-                case For(variable=variable, body=inner):
-                    if not self.body(inner, (*loops, variable)):
+                case For(body=inner):
+                    if not self.body(inner, (*loops, _round(s))):
                         return False
                 case Let(target=target, value=value) | Set(target=target, value=value):
                     self.needs[target.name] = self.scalar(value, loops, number) | self.needs.get(
@@ -60,7 +74,7 @@ class Scan:
                     return False
         return True
 
-    def scalar(self, scalar: Scalar, loops: tuple[Variable, ...], body: int) -> frozenset[str]:
+    def scalar(self, scalar: Scalar, loops: tuple[Round, ...], body: int) -> frozenset[str]:
         """The buffers and elements that a scalar depends on."""
         match scalar:
             case Load(buffer=buffer, index=index, lanes=lanes):
@@ -71,6 +85,14 @@ class Scan:
             case Apply(operands=operands):
                 return frozenset().union(*(self.scalar(o, loops, body) for o in operands))
         return frozenset()
+
+
+def _round(loop: For) -> Round:
+    size = loop.variable.size
+    known = isinstance(loop.start, Constant) and is_known(loop.start.value)
+    low = loop.start.value if known and isinstance(loop.start, Constant) else 0
+    high = loop.stop.value if isinstance(loop.stop, Constant) else size
+    return Round(loop.variable, low, (high if is_known(high) else LONGEST_AXIS) - 1, loop.step if known else 1)
 
 
 def in_place_pairs(kernel: Kernel, chunks: bool) -> tuple[tuple[int, int], ...]:
@@ -101,24 +123,54 @@ def _element(buffer: str, index: Index) -> str:
     return f"{buffer}[{index}]"
 
 
-def _apart(a: Touch, b: Touch) -> bool:
-    """Whether two touches surely have no element in common."""
-    if not isinstance(a.index, Constant) or not isinstance(b.index, Constant):
-        return False
-    return a.index.value + a.lanes <= b.index.value or b.index.value + b.lanes <= a.index.value
-
-
 def _read_before(source: str, load: Touch, store: Touch, size: Dim, chunks: bool) -> bool:
     """Whether every element is loaded here before it is overwritten there, also when a compiler that takes the two for
     different memory puts them in another order."""
-    if [v.name for v in load.loops] == [v.name for v in store.loops]:
+    if _never_meet(load, store):
+        return True
+    theirs, ours = [r.variable for r in load.loops], [r.variable for r in store.loops]
+    if [v.name for v in theirs] == [v.name for v in ours]:
         same = str(load.index) == str(store.index) and _element(source, load.index) in store.needs
-        return same and (load.body != store.body or load.order <= store.order) or _apart(load, store)
+        return same and (load.body != store.body or load.order <= store.order)
     if load.order > store.order:
         return False
-    common = [v for v, w in zip(load.loops, store.loops, strict=False) if v.name == w.name]
+    common = [v for v, w in zip(theirs, ours, strict=False) if v.name == w.name]
     if not common:
         return not chunks  # another chunk may read what this one has overwritten
     row = common[0]
     part = exact_quotient(size, row.size)
     return len(common) == 1 and part is not None and load.index // part == row == store.index // part
+
+
+def _never_meet(load: Touch, store: Touch) -> bool:
+    """Whether no element that is loaded here is overwritten there, whatever the rounds."""
+    here = affine(load.index, [r.variable for r in load.loops])
+    there = affine(store.index, [r.variable for r in store.loops])
+    if here is None or there is None or not is_known(here[0], there[0], *here[1], *there[1]):
+        return False
+    terms: list[tuple[int, int, int]] = []  # (coefficient, least, most) of the distance between the two places
+    for r, c in zip(load.loops, here[1], strict=True):
+        terms.append((c * r.step, 0, (r.high - r.low) // r.step))
+    distance = here[0] - there[0] + sum(c * r.low for r, c in zip(load.loops, here[1], strict=True))
+    for r, c in zip(store.loops, there[1], strict=True):
+        most = (r.high - r.low) // r.step
+        distance -= c * r.low
+        if r in load.loops and (c * r.step, 0, most) in terms:
+            terms[terms.index((c * r.step, 0, most))] = c * r.step, -most, most
+        else:
+            terms.append((-c * r.step, 0, most))
+    terms = sorted(((abs(c), *((a, b) if c > 0 else (-b, -a))) for c, a, b in terms if c), reverse=True)
+    return not _reaches(tuple(terms), -distance - load.lanes + 1, -distance + store.lanes - 1)
+
+
+@functools.lru_cache(1 << 12)
+def _reaches(terms: tuple[tuple[int, int, int], ...], low: int, high: int) -> bool:
+    """Whether the sum of terms, each a positive coefficient times any integer between two, may lie in [low, high]."""
+    if not terms:
+        return low <= 0 <= high
+    (c, least, most), rest = terms[0], terms[1:]
+    least = max(least, -((sum(k * b for k, _, b in rest) - low) // c))
+    most = min(most, (high - sum(k * a for k, a, _ in rest)) // c)
+    if most - least >= MOST_ROUNDS:
+        return True
+    return any(_reaches(rest, low - c * t, high - c * t) for t in range(least, most + 1))

@@ -32,7 +32,7 @@ from ..ir.sizes import Dim, Symbol, is_negative
 _OPERATORS = {name: {"and": "&", "or": "|"}.get(sign, sign) for name, sign in INFIX.items() if name != "div"}
 _BY_RESULT = frozenset({"convert", "bitcast", "select", "threefry"})
 _UNTYPED = frozenset(
-    {"check_index", "lane", "fold_add", "fold_mul", "fold_maximum", "fold_minimum", "fold_and", "fold_or"}
+    "check_index lane even_blocks odd_blocks fold_add fold_mul fold_maximum fold_minimum fold_and fold_or".split()
 )
 
 

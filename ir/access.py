@@ -9,7 +9,7 @@ from typing import Any
 
 from .costs import DEAR, op_cost
 from .graph import Node, Value
-from .index import Bound, Constant, Index, Predicate, Variable, affine, flatten, variables_of
+from .index import Bound, Constant, Index, Predicate, Variable, coefficient, flatten, variables_of
 from .points import Indices, Point, Walker
 from .sizes import typical
 from .types import DType
@@ -138,11 +138,7 @@ class Access(Walker):
 
 def step_of(expression: Index, variable: Variable) -> int | None:
     """How far `expression` moves with one step of `variable`; None when that is not constant."""
-    mentioned = variables_of(expression)
-    if variable not in mentioned:
-        return 0
-    steps = affine(expression, mentioned)
-    return None if steps is None else steps[1][mentioned.index(variable)]
+    return coefficient(expression, variable)
 
 
 def contiguous_axis(expressions: Sequence[tuple[Index, int]], axes: Sequence[Variable], allowed: Sequence[int]) -> int:

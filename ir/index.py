@@ -414,6 +414,14 @@ def disjoint(a: Index, b: Index) -> bool:
     return step > 1 and (first - second) % step != 0
 
 
+def coefficient(expression: IndexLike, variable: Variable) -> Any:
+    """How far `expression` moves with one step of `variable`, whatever the others are; None when that is not
+    constant."""
+    terms = dict(_parts(as_index(expression))[1])
+    step = terms.pop(variable, 0)
+    return None if any(variable in variables_of(atom) for atom in terms) else step
+
+
 def variables(shape: Sequence[Dim], prefix: str = "i") -> tuple[Variable, ...]:
     """One variable per axis: `i0`, `i1`, ..."""
     return tuple(Variable(f"{prefix}{k}", size) for k, size in enumerate(shape))

@@ -15,6 +15,7 @@ from math import prod
 from .access import Access, Read, step_of
 from .graph import Node, Value
 from .index import Index, Variable, flatten
+from .product_tiles import is_tiled
 from .sizes import at_most, typical
 from .stages import Kind, Stage, StagePlan
 from .types import Axes
@@ -68,6 +69,9 @@ def is_unrolled(stage: Stage) -> bool:
 def row_choices(stage: Stage) -> list[Rows]:
     """The row loops that fit a stage on its own."""
     found: dict[tuple[int, bool], Rows] = {}
+    if is_tiled(stage.node):  # its innermost axis is computed in vectors, of several rows at a time
+        rows = Rows(prod(stage.sizes[d] for d in stage.kept[:-1]), stage.kept[:-1])
+        return [rows] if typical(rows.count) > 1 else []
     if stage.kind in (Kind.MAP, Kind.FOLD, Kind.LINE):
         for n in range(1, len(stage.kept) + 1):
             rows = Rows(prod(stage.sizes[d] for d in stage.kept[:n]), stage.kept[:n])

@@ -10,16 +10,18 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Container, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ..ir import schedule
 from ..ir.graph import Graph, Node, Value
 from ..ir.op import Trait
 from ..ir.ops import OPS
+from ..ir.product_tiles import is_tiled
 from ..ir.schedule import Group, Scheduler, form_of, is_small, worth_sharing
 from ..ir.stages import Stage, StagePlan, has_own_stage
-from .fusion_products import arranged, direct_product, is_library_product, reads_in_place
-from .window_products import enclosed, gathered
+from .fusion_products import direct_product, is_large_product, reads_in_place
+from .operands import arranged
+from .window_products import enclosed
 
 REPEATS = 3
 """From this many groups of one form on, each is a kernel of its own, which is compiled once."""
@@ -31,7 +33,12 @@ def fuse(graph: Graph) -> Graph:
 
     The last few are remembered: a pass looks at what fusion would make.
     """
-    return enclosed(_Fuser(arranged(gathered(graph))).run())
+    return _fused(*arranged(graph))
+
+
+def _fused(graph: Graph, ordered: Container[Value]) -> Graph:
+    """A graph with operands in order, fused; `ordered` are those that have to be stored so."""
+    return enclosed(_Fuser(graph, ordered).run())
 
 
 @dataclass
@@ -47,12 +54,12 @@ class _Kernel:
 class _Fuser:
     """One graph on its way."""
 
-    def __init__(self, graph: Graph) -> None:
-        self.graph = graph
+    def __init__(self, graph: Graph, ordered: Container[Value]) -> None:
+        self.graph, self.ordered = graph, ordered
         self.producers = {v: n for n in graph.nodes for v in n.outputs}
         self.in_place: set[Node] = set()
         """Views that products alone read, where they stand."""
-        self.plan = StagePlan(graph, is_external, self._is_bare)
+        self.plan = StagePlan(graph, self._is_external, self._is_bare, ordered)
         self.kernel_of: dict[Value, int] = {}
         self.order = {v: k for k, v in enumerate((*graph.params, *self.producers))}
 
@@ -62,6 +69,10 @@ class _Fuser:
         nodes = [self._fused_control(k.node) if k.node is not None else self._fusion(k.stages) for k in kernels]
         return Graph(self.graph.name, self.graph.params, tuple(nodes), self.graph.results, self.graph.notes)
 
+    def _is_external(self, node: Node) -> bool:
+        """Whether a node has a place of its own in the fused graph."""
+        return is_external(node) or direct_product(node, self.producers) is not None
+
     def _is_bare(self, node: Node, readers: Container[Stage | Node]) -> bool:
         """Whether a node that has to be in memory needs no code: constants, and views of what is in memory anyway."""
         if node.op.has(Trait.VIEW) and self._is_read_in_place(node, readers):
@@ -69,7 +80,7 @@ class _Fuser:
             return True
         if node.op in (OPS.constant, OPS.literal, OPS.empty, OPS.reshape):
             return True
-        if not node.op.has(Trait.VIEW):
+        if not node.op.has(Trait.VIEW) or node.output in self.ordered:
             return False
         root: Node | None = node
         while root is not None and root.op.has(Trait.VIEW):
@@ -194,13 +205,15 @@ class _Fuser:
         if not node.regions or node.op is OPS.fusion:
             return node
         if node.op is OPS.loop and is_small_loop(node):
-            return Node(node.op, node.inputs, node.attrs, node.outputs, node.loc, (wrapped(node.regions[0]),))
-        return Node(node.op, node.inputs, node.attrs, node.outputs, node.loc, tuple(fuse(r) for r in node.regions))
+            regions: tuple[Graph, ...] = (wrapped(node.regions[0]),)
+        else:
+            regions = tuple(_fused(r, self.ordered) for r in node.regions)
+        return replace(node, regions=regions)
 
 
 def is_external(node: Node) -> bool:
     """Whether a node is never part of a kernel: control, and products for BLAS."""
-    return node.op.has(Trait.CONTROL) or is_library_product(node)
+    return node.op.has(Trait.CONTROL) or is_large_product(node) and not is_tiled(node)
 
 
 # Small loops --------------------------------------------------------------------------------------------------------

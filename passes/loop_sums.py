@@ -14,7 +14,7 @@ from typing import Any
 from ..ir.builder import Builder, Rebuilder
 from ..ir.graph import Graph, Node, Value
 from ..ir.ops import OPS
-from .fusion_products import is_library_product
+from .fusion_products import is_large_product
 from .options import Options
 from .rewrite import number_of
 from .rows import LoopRows, Row, known_bounds, without
@@ -123,7 +123,7 @@ class _SumsOut:
     def _product(self, value: Value) -> Term | None:
         """The term that a product is, if it is large and the rows it needs are small."""
         node, added = self.loop.producers.get(value), len(self.added)
-        if node is None or self.loop.uses[value] > 1 or not is_library_product(node):
+        if node is None or self.loop.uses[value] > 1 or not is_large_product(node):
             return None
         known = [self._known(v) for v in node.inputs]
         step = next((k.row.step for k in known if k is not None), 1)

@@ -9,7 +9,7 @@ from typing import Any
 from ..ir.builder import Rebuilder
 from ..ir.graph import Graph, Node, Value
 from ..ir.ops import OPS
-from .fusion_products import is_library_product
+from .fusion_products import is_large_product
 from .options import Options
 from .rewrite import number_of
 from .rows import LoopRows, Row, known_bounds, without
@@ -70,7 +70,7 @@ def _with_products_before(b: Rebuilder, loop: LoopRows) -> Node:
 
 def _side_of_rows(loop: LoopRows, node: Node) -> int | None:
     """Which operand of a product is a row, if the other one is invariant and it pays to move the product."""
-    if not is_library_product(node):
+    if not is_large_product(node):
         return None
     for side in (0, 1):
         value, other = node.inputs[side], node.inputs[1 - side]

@@ -19,7 +19,7 @@ from ..ir.op import Trait
 from ..ir.ops import OPS
 from ..ir.sizes import Dim, is_known, typical
 from ..ir.windows import LANES, WindowProduct, reads_windows, steps_of, vectors, window_product
-from .fusion_products import LEAST_USE, direct_product, is_library_product
+from .fusion_products import LEAST_USE, direct_product, is_large_product
 
 GROWTH = 4
 """A product over a padded operand may have so many times the multiplications of the one whose windows are summed."""
@@ -180,7 +180,7 @@ class _Windows(Rebuilder):
     def of_short_rows(self, node: Node) -> Value | None:
         """A product that contracts rows shorter than a vector, and the rows themselves: with zeros behind each row of
         the left operand, as long as the rows of the right one are apart, they are one axis."""
-        if not is_library_product(node) or len(node.attrs["lhs_contract"]) < 2:
+        if not is_large_product(node) or len(node.attrs["lhs_contract"]) < 2:
             return None
         product = _Product.of(node)
         x, y = product.operands
@@ -243,7 +243,7 @@ def described(graph: Graph) -> Iterator[tuple[Node, str]]:
     for node in graph.nodes:
         for region in node.regions:
             yield from described(region)
-        if is_library_product(node) and reads_windows(node, producers):
+        if is_large_product(node) and reads_windows(node, producers):
             yield node, _how(window_product(node, producers))
 
 

@@ -16,10 +16,9 @@ from weft.backends.lower import lower
 from weft.backends.native.plain import run_kernel
 from weft.backends.python_source import python_source
 from weft.backends.reference import run_fused
-from weft.ir import OPS, interpret, schedule, verify
+from weft.ir import OPS, interpret, product_tiles, schedule, verify
 from weft.ir.builder import Builder, inline
 from weft.ir.types import TensorType, float64, int64
-from weft.passes import fusion_products
 from weft.passes.fusion import fuse
 
 SIZES = (1, 2, 3, 4, 5, 8, 16, 17, 20)
@@ -31,7 +30,7 @@ SETTINGS = {
     "many kernels": (0, 200, 0, 64),
     "products apart": (200_000, 100_000, 200_000, 64),
 }
-"""SERIAL_COST, CHUNK_COST, SMALL_COST, LIBRARY_WORK."""
+"""SERIAL_COST, CHUNK_COST, SMALL_COST, TILED_WORK."""
 
 
 class Program:
@@ -189,7 +188,7 @@ def settings(request, monkeypatch):
     monkeypatch.setattr(lower_bodies, "CHUNK_COST", chunk)
     monkeypatch.setattr(lower_bodies, "COLUMN_ROWS", 2)
     monkeypatch.setattr(schedule, "SMALL_COST", small)
-    monkeypatch.setattr(fusion_products, "LIBRARY_WORK", library)
+    monkeypatch.setattr(product_tiles, "TILED_WORK", library)
 
 
 @pytest.mark.parametrize("block", range(3))

@@ -111,7 +111,8 @@ def test_products(name):
     x = waves(shape)
     expected = f(x).numpy()
     _, rest = explained(f, lambda g: np.testing.assert_allclose(g(x).numpy(), expected, rtol=1e-3, atol=1e-4))
-    assert rest[0] == "copies: none"
+    copies = rest[1:-1] if rest[0] == "copies:" else []
+    assert all("a product reads its rows in vectors" in line for line in copies)
 
 
 REPEATED = {
@@ -143,8 +144,8 @@ def test_elements_are_read_before_they_are_overwritten(name, rows):
 
 
 COPIES = {
-    "a product's operand": (lambda x: x[:, ::2] @ x[:, ::2].t(), ["BLAS cannot read the strides of this operand"] * 2),
-    "padded for a product": (lambda x: F.pad(x, (0, 0, 1, 1)) @ x.t(), ["moved by a kernel: dot_general reads it"]),
+    "a product's operand": (lambda x: x[:, ::2] @ x[:, ::2].t(), ["a product reads its rows in vectors"]),
+    "padded for a product": (lambda x: F.pad(x, (0, 0, 1, 1)) @ x.t(), ["a product reads its rows in vectors"]),
     "a result": (lambda x: weft.cat([x, x.t()]), ["moved by a kernel: it is a result"]),
     "a shift": (lambda x: (x[1:].copy_(x[:-1] + 1), None)[1], ["cannot be computed in the memory where it must end"]),
     "a turn": (lambda x: x.clone().copy_(x.t()), ["a view that is kept or handed on"]),

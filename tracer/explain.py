@@ -9,6 +9,7 @@ from ..ir.graph import Graph, Node, Value
 from ..ir.op import Trait
 from ..ir.ops import OPS
 from ..ir.plan import Call, Copy, Slot
+from ..ir.product_tiles import is_tiled
 from ..passes.tiling import left_whole
 from ..passes.window_products import described
 
@@ -88,7 +89,7 @@ def _moved(build: Build) -> Iterator[str]:
     for graph in _all_graphs(build.fused):
         for node in graph.nodes:
             for x in node.inputs:
-                readers.setdefault(x, {})[f"{node.op.name} reads it"] = None
+                readers.setdefault(x, {})[_reading(node, x)] = None
         for x in graph.results:
             readers.setdefault(x, {})["it is a result"] = None
     for node in build.calls:
@@ -98,6 +99,15 @@ def _moved(build: Build) -> Iterator[str]:
         for outer, result in zip(node.outputs, body.results, strict=True):
             if only_moves(body, result):
                 yield f"  {outer.type.nbytes} bytes, moved by a kernel: {', '.join(readers[outer])}{_place(node)}"
+
+
+def _reading(node: Node, value: Value) -> str:
+    """What a node wants a value for."""
+    if node.op is OPS.fusion:
+        param = node.regions[0].params[node.inputs.index(value)]
+        if any(is_tiled(n) and n.inputs[1] is param for n in node.regions[0].nodes):
+            return "a product reads its rows in vectors"
+    return f"{node.op.name} reads it"
 
 
 def only_moves(graph: Graph, value: Value) -> bool:

@@ -186,6 +186,12 @@ def _fold(word: str) -> Callable[[np.ndarray], Any]:
     return fold
 
 
+def _blocks(odd: int) -> Callable[[np.ndarray, np.ndarray, int], np.ndarray]:
+    def blocks(x: np.ndarray, y: np.ndarray, n: int) -> np.ndarray:
+        return np.stack([v.reshape(-1, 2, n)[:, odd] for v in (x, y)], axis=1).reshape(-1)
+    return blocks
+
+
 def _check_index(buffers: _Buffers, i: int, size: int, site: int) -> int:
     if 0 <= i < size:
         return i
@@ -207,7 +213,7 @@ def _memory(short: str) -> dict[str, Any]:
 _SPECIAL: dict[str, Any] = {
     "load_x16": lambda pointer, i: pointer.array[i:i + LANES].copy(), "store_x16": _store_vector,
     "splat_x16": lambda x: np.full(LANES, _value(x)), "iota_x16": lambda i: i + np.arange(LANES),
-    "lane": lambda vector, k: vector[k], "check_index": _check_index,
+    "lane": lambda vector, k: vector[k], "even_blocks": _blocks(0), "odd_blocks": _blocks(1), "check_index": _check_index,
     "quotient": lambda i, n: i // n, "modulus": lambda i, n: i % n,
     "fold_and": _fold("logical_and"), "fold_or": _fold("logical_or"), "fold_add": _fold("add"),
     "fold_mul": _fold("mul"), "fold_maximum": _fold("maximum"), "fold_minimum": _fold("minimum"), **CONSTANTS,

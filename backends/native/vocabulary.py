@@ -66,6 +66,9 @@ def _memory() -> Iterator[Word]:
     yield Word("splat_x16", "x", "vector", (), "a vector with every lane x")
     yield Word("iota_x16", "i", "vector", (), "the i64 vector i, i + 1, ... i + 15")
     yield Word("lane", "vector, k", "element", (), "lane k of a vector")
+    yield Word("even_blocks", "vector, vector, n", "vector", (),
+               "lanes in blocks of n (1, 2, 4 or 8): block 0 of the first vector, 0 of the second, 2, 2, 4, 4, ...")
+    yield Word("odd_blocks", "vector, vector, n", "vector", (), "the same with blocks 1, 1, 3, 3, 5, 5, ...")
     yield Word("fold_add", "vector", "element", (), "sum over the lanes by halves: (8 + 8), (4 + 4), (2 + 2), (1 + 1)")
     for name in ("mul", "maximum", "minimum"):
         yield Word(f"fold_{name}", "vector", "element", (), f"{name} over the lanes by halves")
