@@ -132,7 +132,7 @@ class Points(Walker):
         return self.statement(node, apply(node.op.name, tuple(operands), dtype))
 
     def random(self, node: Node, state: tuple[Scalar, Scalar], position: Index) -> Scalar:
-        return self.statement(node, Apply("threefry", (*state, self.number(position)), node.output.dtype))
+        return self.statement(node, apply("threefry", (*state, self.number(position)), node.output.dtype))
 
     def statement(self, node: Node, scalar: Scalar) -> Scalar:
         """One statement for the result of `node` at a point."""

@@ -93,7 +93,6 @@ class Access(Walker):
 
     def random(self, node: Node, state: tuple[Dependence, Dependence], position: Index) -> Dependence:
         self.positions[position] = None
-        self.rigid |= self.behind(position)
         return self._work(3 * DEAR, self.behind(position))
 
     def clamped(self, index: Index, size: int) -> Index:
