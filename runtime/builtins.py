@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import ctypes
 import functools
-import importlib
+import types
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -38,6 +39,7 @@ FUNCTIONS = (
     "PyIter_Next",
     "PyEval_SaveThread",
     "PyEval_RestoreThread",
+    "PyWeakref_NewRef",
 )
 """In the order of `layout.API`; NumPy's PyArray_Empty follows."""
 _ARRAY_EMPTY = 184
@@ -47,7 +49,7 @@ _ARRAY_EMPTY = 184
 def fill_in(table: np.ndarray) -> None:
     """Fills in the part of the process table that builtins need."""
     table[layout.LIST_TYPE], table[layout.NONE] = id(list), id(None)
-    for number, name in enumerate((*FUNCTIONS,)):
+    for number, name in enumerate(FUNCTIONS):
         table[layout.API + number] = _address(getattr(ctypes.pythonapi, name))
     table[layout.NEW_ARRAY] = _array_interface()[_ARRAY_EMPTY]
 
@@ -58,8 +60,8 @@ def _address(function: Any) -> int:
 
 def _array_interface() -> Any:
     """The table of NumPy's C interface."""
-    package = "numpy._core" if np.lib.NumpyVersion(np.__version__) >= "2.0.0" else "numpy.core"
-    capsule = importlib.import_module(f"{package}._multiarray_umath")._ARRAY_API
+    core: Any = np._core if hasattr(np, "_core") else np.core
+    capsule = core._multiarray_umath._ARRAY_API
     pointer = ctypes.pythonapi.PyCapsule_GetPointer
     pointer.argtypes, pointer.restype = [ctypes.py_object, ctypes.c_char_p], ctypes.c_void_p
     return ctypes.cast(pointer(capsule, None), ctypes.POINTER(ctypes.c_size_t))
@@ -91,3 +93,22 @@ def builtin(name: str, address: int, words: np.ndarray, *kept: Any) -> Callable[
         ("PyCFunction_NewEx", ctypes.pythonapi)
     )
     return make(ctypes.byref(_definition(name, address)), (words, *kept), __name__)
+
+
+def slot_address(thing: Any, name: str) -> int:
+    """The address of the word in which an object keeps the attribute `name` of its class's `__slots__`; 0 where this
+    Python keeps it elsewhere."""
+    definition = _word(id(vars(type(thing))[name]) + 40)  # PyMemberDescrObject's PyMemberDef
+    address = id(thing) + _word(definition + 16)
+    return address if _word(address) == id(getattr(thing, name)) else 0
+
+
+def knows_objects() -> bool:
+    """Whether cells and weak references keep their objects where native code looks."""
+    thing: set[int] = set()
+    cell, reference = types.CellType(thing), weakref.ref(thing)
+    return _word(id(cell) + 16) == id(thing) and _word(id(reference) + 16) == id(thing)
+
+
+def _word(address: int) -> int:
+    return ctypes.c_size_t.from_address(address).value

@@ -7,13 +7,9 @@ need no lock of their own), but for the program itself unless that is brief.
 from __future__ import annotations
 
 from . import layout as at
-from .executor_native import bind, items, proceed
+from .executor_native import bind, proceed
 from .memory import call, load, local, store
-
-
-def drop(process, thing):
-    """Gives up a reference."""
-    return call(load(process, at.PY_DROP), thing)
+from .objects_native import drop, items
 
 
 def enter(self, arguments, count):

@@ -5,12 +5,8 @@ from __future__ import annotations
 
 from . import layout as at
 from .memory import call, load, load8, load32, store, store8, store32
+from .objects_native import digits_of, is_negative
 from .threads_native import clock, run_parallel
-
-
-def items(process, sequence):
-    """The address of the item pointers of a tuple or a list."""
-    return sequence + 24 if load(sequence, 1) == load(process, at.TUPLE_TYPE) else load(sequence, 3)
 
 
 def bind(frame, process, table, objects, first, count):
@@ -40,19 +36,12 @@ def bind(frame, process, table, objects, first, count):
 
 def integer(frame, process, thing):
     """The value of a Python int; the frame's status says when it is too large."""
-    tag = load(thing, 2)
-    if load(process, at.INT_LAYOUT) == at.INT_SIGNED_SIZE:
-        digits = tag if tag >= 0 else -tag
-        negative = tag < 0
-    else:
-        digits = tag >> 3
-        negative = tag & 3 == 2
-    value = 0
+    digits, value = digits_of(process, thing), 0
     for i in range(min(digits, 3)):
         value |= load32(thing + 24 + 4 * i) << (30 * i)
     if digits > 3 or (digits == 3 and load32(thing + 32) > 7):
         store(frame, at.STATUS, at.BAD_INTEGER)
-    return -value if negative else value
+    return -value if is_negative(process, thing) else value
 
 
 def charge(frame, profile, row):

@@ -24,15 +24,30 @@ import numpy as np
 from ..backends.native.locks import ForkSafeLock
 from ..ir import routines
 from ..ir.errors import WeftError
-from . import blas_native, builtins, entry_native, executor_native, layout, lowlevel, seam, threads_native
+from . import (
+    blas_native,
+    builtins,
+    call_layout,
+    call_native,
+    entry_native,
+    executor_native,
+    layout,
+    lowlevel,
+    objects_native,
+    seam,
+    threads_native,
+)
 from .blas import load_blas
 from .cache import code_cache
 
-_CORE = (entry_native, executor_native, threads_native)
+_CORE = (entry_native, executor_native, threads_native, objects_native)
 """The modules of what every program needs, compiled at the first one."""
 _ROUTINES = (blas_native,)
 """The modules of the routines that some programs call, compiled when one does."""
-_EXPORTED = {"enter", "proceed", "copy_bytes", "work", "wake", "run_parallel", "gemm", "gemv", "copy_view", "fill_zero"}
+_CALLS = (call_native, objects_native)
+"""The modules of short ways into programs, compiled when a program is called again."""
+_EXPORTED = {"enter", "run", "proceed", "copy_bytes", "work", "wake", "run_parallel"}
+_EXPORTED |= {"gemm", "gemv", "copy_view", "fill_zero", "short_call"}
 
 UNDER_WAY = threading.Event()
 """Set when there is nothing left to do for Python but to wait for the executor's code."""
@@ -41,10 +56,12 @@ _FUTEX = {"x86_64": 202, "aarch64": 98, "riscv64": 98}
 """The number of the system call futex(2) on Linux."""
 
 
-def _code(modules: Sequence[ModuleType]) -> Any:
+@functools.cache
+def _code(modules: tuple[ModuleType, ...]) -> Any:
     """The code of modules in the low-level language. It depends on their text and what they import; and, besides, on
     the compiler."""
-    texts = [Path(str(m.__file__)).read_text(encoding="utf-8") for m in (*modules, layout, lowlevel, routines)]
+    imported = (layout, call_layout, lowlevel, routines)
+    texts = [Path(str(m.__file__)).read_text(encoding="utf-8") for m in (*modules, *imported)]
     return code_cache().module(platform.machine() + "".join(texts), functools.partial(_build, modules))
 
 
@@ -60,8 +77,8 @@ class Native:
     """Entry points of the loaded code, and the process table."""
 
     def __init__(self) -> None:
-        self._core = _code(_CORE)
         self.table = process_table()
+        self.table[layout.RUN] = self.address("run")
         self.proceed = self._entry("proceed", ctypes.c_int64)
         self.work = self._entry("work", ctypes.c_int64, ctypes.c_int64)
         self.run_parallel = self._entry("run_parallel", *[ctypes.c_int64] * 6)
@@ -71,11 +88,8 @@ class Native:
         """The address of an exported function; the first product loads BLAS."""
         if name in ("gemm", "gemv") and not self.table[layout.BLAS]:
             load_blas(self.table)
-        return (self._routines if any(hasattr(m, name) for m in _ROUTINES) else self._core).address(name)
-
-    @functools.cached_property
-    def _routines(self) -> Any:
-        return _code(_ROUTINES)
+        group = next(g for g in (_CORE, _ROUTINES, _CALLS) if any(hasattr(module, name) for module in g))
+        return _code(group).address(name)
 
     def _entry(self, name: str, *arguments: Any) -> Any:
         return ctypes.CFUNCTYPE(ctypes.c_int64, *arguments)(self.address(name))

@@ -1714,7 +1714,7 @@ def test_repeated_calls_notice_what_changes_between_them():
     assert runs[0] == runs[1]
     with pytest.raises(GradientError, match="freed"):
         step(x, 0.1, weights).backward()
-    assert step._repeated is not None
+    assert step._short is not None
 
 
 def test_a_profiler_stays_on():

@@ -369,7 +369,7 @@ def _set_requires_grad(self: Tensor, value: bool) -> None:
     trace = STATE.trace
     if trace is None:
         self._requires_grad = bool(value)
-        EPOCH.bump()
+        EPOCH.bump_tensors()
         return
     if self._array is not None and id(self) not in trace.derived:
         trace.know(self)
@@ -410,9 +410,7 @@ def detach_(self: Tensor) -> Tensor:
     if STATE.trace is not None and self._array is not None:
         STATE.trace.know(self)
     self._edge, self._requires_grad = None, False
-    if STATE.trace is None:
-        EPOCH.bump()
-    EPOCH.bump()
+    EPOCH.bump_tensors()
     return self
 
 
@@ -489,7 +487,7 @@ def _set_data(self: Tensor, other: Tensor) -> None:
         )
     self._array, self._storage_or_none = other._memory(), other._storage
     self._base, self._steps = None, ()
-    EPOCH.bump()
+    EPOCH.bump_tensors()
 
 
 attach_property("data", _get_data, _set_data)

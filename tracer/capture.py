@@ -11,7 +11,6 @@ from __future__ import annotations
 import dis
 import functools
 import gc
-import operator
 import sys
 import types
 from collections.abc import Callable, Iterator
@@ -27,16 +26,20 @@ from .tensor import Tensor
 if TYPE_CHECKING:
     from .trace import Trace
 
+Read = functools.partial[Any]
+"""Reads a place again."""
+
 
 class Guard:
     """A place outside the function whose value the trace relied on: `read()` now must match `expected`.
 
+    `read` is a partial of a getter of dicts or attributes: the short way into a program takes it apart.
     `scalar` tells that the value is a number that arrives as a run-time input, so that only its type matters.
     """
 
     __slots__ = ("read", "label", "expected", "scalar", "constant", "elements")
 
-    def __init__(self, read: Callable[[], Any], label: str, value: Any, scalar: bool = False) -> None:
+    def __init__(self, read: Read, label: str, value: Any, scalar: bool = False) -> None:
         self.read, self.label, self.scalar = read, label, scalar
         self.expected = value if scalar else freeze(value)
         self.constant = value if is_immutable(value) else MISSING
@@ -75,7 +78,8 @@ class WatchedGlobals(dict):
         self.real, self.capture, self.initial = real, capture, dict(real)
 
     def __getitem__(self, name: str) -> Any:
-        return self.capture.value_of(("global", id(self.real), name), f"the global `{name}`", lambda: self.real[name])
+        read = functools.partial(dict.__getitem__, self.real, name)
+        return self.capture.value_of(("global", id(self.real), name), f"the global `{name}`", read)
 
     def assigned(self) -> str | None:
         """A global that the function assigned."""
@@ -94,9 +98,8 @@ class WatchedModule(types.ModuleType):
         value = getattr(module, name)
         if name.startswith("__"):
             return value
-        return capture.value_of(
-            ("global", id(vars(module)), name), f"`{module.__name__}.{name}`", lambda: getattr(module, name)
-        )
+        read = functools.partial(getattr, module, name)
+        return capture.value_of(("global", id(vars(module)), name), f"`{module.__name__}.{name}`", read)
 
 
 class Capture:
@@ -134,7 +137,7 @@ class Capture:
             return functools.partial(self.watched(function.func), *function.args, **function.keywords)
         return function
 
-    def value_of(self, key: tuple[Any, ...], label: str, read: Callable[[], Any]) -> Any:
+    def value_of(self, key: tuple[Any, ...], label: str, read: Read) -> Any:
         """The value at an outside place as the trace sees it, guarded from now on."""
         if key in self._values:
             return self._values[key]
@@ -174,9 +177,8 @@ class Capture:
 
     def _fill(self, fresh: types.CellType, cell: types.CellType, name: str) -> None:
         try:
-            value = self.value_of(
-                ("cell", id(cell), name), f"the variable `{name}` of the enclosing function", lambda: cell.cell_contents
-            )
+            read = functools.partial(getattr, cell, "cell_contents")
+            value = self.value_of(("cell", id(cell), name), f"the variable `{name}` of the enclosing function", read)
         except ValueError:
             return
         fresh.cell_contents = value
@@ -218,7 +220,7 @@ class Capture:
             return  # code that a library generated: the methods of its dataclasses
         for name in _global_names(frame.f_code):
             if name in real:
-                read = functools.partial(operator.getitem, real, name)
+                read = functools.partial(dict.__getitem__, real, name)
                 self._guard(("global", id(real), name), f"the global `{name}`", read)
         if frame.f_code.co_freevars:
             for name, cell in _cells_of(frame):
@@ -230,13 +232,14 @@ class Capture:
 
     def watch_slot(self, container: Any, key: Any, value: Any) -> None:
         """Guards a list, dict or plain object in a slot of tracked state: no epoch tells when it changes."""
-        self.guards["slot", id(container), key] = Guard(lambda: dict.get(container, key, MISSING), f"`{key}`", value)
+        read = functools.partial(dict.__getitem__, container, key)
+        self.guards["slot", id(container), key] = Guard(read, f"`{key}`", value)
 
     def leave_slot(self, container: Any, key: Any) -> None:
         """Forgets the guard of a slot that the function itself sets."""
         self.guards.pop(("slot", id(container), key), None)
 
-    def _guard(self, key: tuple[Any, ...], label: str, read: Callable[[], Any]) -> None:
+    def _guard(self, key: tuple[Any, ...], label: str, read: Read) -> None:
         if key not in self.guards:
             try:
                 self.guards[key] = Guard(read, label, read())

@@ -19,11 +19,10 @@ from . import seam, warm_up
 from .capture import Capture
 from .compiled_backward import trace_backward
 from .dynamic import FROM_NOW_ON, Dynamic, DynamicAxes, Sizes
-from .fast_call import MISS, FastCall, fast_call
 from .location import error
 from .outputs import BaseOf, Harvest, Output, Place
 from .program import Program
-from .repeated_call import RepeatedCall, repeated_call
+from .short_call import MISS, ShortCall, short_call
 from .signature import call_key, describe_key, is_runtime_number, object_key
 from .slots import EPOCH
 from .state import STATE
@@ -75,8 +74,8 @@ class CompiledFunction(Generic[P, R]):
         self._resized = 0
         """Traces for other values of sizes that were symbolic already: too many to list."""
         self._last: Program | None = None
-        self._fast: FastCall | None = None
-        self._repeated: RepeatedCall | None = None
+        self._short: Callable[..., Any] | None = None
+        """The short way into the program of the last call."""
         self._name = getattr(function, "__name__", "function")
         self.__name__ = name_of(function)
         functools.update_wrapper(
@@ -84,31 +83,48 @@ class CompiledFunction(Generic[P, R]):
         )
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
-        if STATE.trace is not None:
-            return STATE.trace.capture.watched(self._function)(*args, **kwargs)
-        fast = self._fast
-        if fast is not None and not kwargs:
-            result = fast(args)
+        short = self._short
+        if short is not None and not kwargs:
+            result = short(*args)
             if result is not MISS:
                 return result
-        repeated = self._repeated
-        if repeated is not None and not kwargs:
-            leaves: list[Any] = []
-            if flatten(args, leaves) == repeated.structure and repeated.fits(leaves):
-                result = repeated.program.rebuild(repeated.program.run(leaves, repeated.arrays(leaves)))
-                repeated.ran()
-                return result
+        return self._call(args, kwargs)
+
+    def _call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """A call that the short way did not take as things are."""
+        if STATE.trace is not None:
+            return STATE.trace.capture.watched(self._function)(*args, **kwargs)
+        if self._short is not None and not kwargs:
+            short = self._program().short
+            if short is not None and short.is_stale and short.renew(self._program()):
+                result = short.call(*args)
+                if result is not MISS:
+                    return result
         args = plain_numbers(args)
         kwargs = plain_numbers(dict(sorted(kwargs.items())))
-        leaves = []
+        leaves: list[Any] = []
         structure = flatten((args, kwargs) if kwargs else args, leaves)
         key = (structure, call_key(leaves))
-        program = self._find(key, leaves) or self._compile(key, leaves, args, kwargs)
+        known = self._find(key, leaves)
+        program = known or self._compile(key, leaves, args, kwargs)
+        short = None if kwargs or known is None else self._shorten(program, structure, leaves)
         result = program.rebuild(program.run(leaves))
-        self._repeated = None if kwargs else repeated_call(program, structure, leaves)
-        if program is not self._last or fast is None or fast.epoch != EPOCH.count:
-            self._last, self._fast = program, fast_call(program, structure, leaves)
+        if short is not None:
+            short.epochs[0] = program.epoch
+        self._last, self._short = program, None if short is None else short.call
         return result
+
+    @staticmethod
+    def _shorten(program: Program, structure: Any, leaves: Sequence[Any]) -> ShortCall | None:
+        """The short way into a program that may serve a call."""
+        short = program.short
+        if short is not None and short.is_stale and not short.renew(program):
+            short = None
+        if short is None and program.may_shorten and program.epoch is EPOCH.count:
+            short = short_call(program, structure, leaves)
+            program.may_shorten = short is not None
+        program.short = short
+        return short
 
     def __getattr__(self, name: str) -> Any:
         """What the function or module itself has: `compiled.parameters()`."""

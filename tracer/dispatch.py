@@ -226,7 +226,7 @@ def written(target: Tensor, new: Tensor, op_name: str) -> None:
         return
     new_edge, old_edge = gradient_edge(new), derived_edge(target)
     if STATE.trace is None and (old_edge is None or base is not None and base._edge is None):
-        EPOCH.bump()  # a leaf that was an argument of a compiled call is one no longer
+        EPOCH.bump_tensors()  # a leaf that was an argument of a compiled call is one no longer
     if new_edge is None and old_edge is not None:
         new_edge = constant_edge(old_edge, target.type_, op_name)
     if base is not None:

@@ -25,6 +25,7 @@ from .trace_inputs import Lifted, ScalarInput, SlotLog, base_of, fingerprint, re
 if TYPE_CHECKING:
     from .driver import Build
     from .memory_use import MemoryUse
+    from .short_call import ShortCall
     from .tape import Record
 
 
@@ -70,12 +71,21 @@ class Program:
     storage, and the first one's offset."""
     bases: list[tuple[int, tuple[Any, ...] | None]] = field(default_factory=list)
     """Per argument leaf that the function writes, what it is a view of: see `base_of`."""
+    short: ShortCall | None = None
+    """The short way into the program."""
+    may_shorten: bool = True
+    """False when there is none."""
 
     def __post_init__(self) -> None:
         self.captured = [
             e for e, source in zip(self.inputs, self.sources, strict=True) if type(e) is Lifted and source is None
         ]
         self._captured_storages = {id(e.tensor._storage): e.position for e in self.captured}
+        pairs = list(zip(self.inputs, self.sources, strict=True))
+        self._numbers = [
+            (e, s) for e, s in pairs if type(e) is ScalarInput and (e.pinned or e.at_least is not None)
+        ]
+        self._wholes = [(e, s) for e, s in pairs if type(e) is Lifted and e.whole and s is not None]
         self.held = set(identities([g.expected for g in self.guards if not g.scalar]))
         self.held |= set(identities([s.contents for s in self.slots if not isinstance(s.initial, Tensor)]))
         """ids of objects that guards and containers hold."""
@@ -99,14 +109,13 @@ class Program:
 
     def mismatch(self, leaves: Sequence[Any]) -> str | None:
         """What does not hold any more, in words; None when all does."""
-        for entry, source in zip(self.inputs, self.sources, strict=True):
-            if isinstance(entry, ScalarInput):
-                if entry.pinned or entry.at_least is not None:
-                    reason = self._number_mismatch(entry, self._number(entry, leaves, source))
-                    if reason:
-                        return reason
-            elif entry.whole and source is not None and run_type(tensor_at(source, leaves), True) != entry.param.type:
-                return f"the memory that `{entry.param.hint or 'an argument'}` is part of changed its shape"
+        for entry, source in self._numbers:
+            reason = self._number_mismatch(entry, self._number(entry, leaves, source))
+            if reason:
+                return reason
+        for lifted, place in self._wholes:
+            if run_type(tensor_at(place, leaves), True) != lifted.param.type:
+                return f"the memory that `{lifted.param.hint or 'an argument'}` is part of changed its shape"
         for formula, least in self.requirements:
             if self._computed(formula, leaves) < least:
                 return f"a computed number of iterations is less than {least}"
@@ -171,6 +180,8 @@ class Program:
         return None
 
     def _slot_mismatch(self) -> str | None:
+        if EPOCH.tensors <= self.epoch and all([slot.stands() for slot in self.slots]):
+            return None
         replaced: dict[int, Tensor] = {}
         for entry in self.slots:
             now = entry.now(())
@@ -232,7 +243,7 @@ class Program:
             tensor._edge = None if number is None or record is None else (record, number)
             tensor._requires_grad = tensor._edge is not None
         if self.edges:
-            EPOCH.bump()
+            EPOCH.bump_tensors()
         values = [made.value(o) for o in self.outputs]
         self._leave_behind(made)
         return values

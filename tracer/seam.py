@@ -22,3 +22,9 @@ def threads() -> Any:
 def native() -> Any:
     """`weft.runtime.native`: the executor's machine code."""
     return importlib.import_module("..runtime.native", __package__)
+
+
+@functools.cache
+def calls() -> Any:
+    """`weft.runtime.calls`: builtins that take the short way into a program."""
+    return importlib.import_module("..runtime.calls", __package__)

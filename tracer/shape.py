@@ -415,7 +415,7 @@ def _turned(function: Callable[..., Tensor], name: str) -> None:
             )
         storage = self._storage
         self._array, self._storage_or_none = function(self, *args, **kwargs)._memory(), storage
-        EPOCH.bump()
+        EPOCH.bump_tensors()
         return self
 
     method_.__name__ = method_.__qualname__ = name

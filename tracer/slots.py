@@ -16,19 +16,24 @@ from .state import STATE
 
 class Epoch:
     """Tells writes to tracked slots outside traces and compiled calls: `count` is another number after each, in every
-    thread.
+    thread. `tensors` is what it was after the last change of a tensor itself: its memory, layout or gradient state.
     """
 
-    __slots__ = ("count", "_numbers")
+    __slots__ = ("count", "tensors", "numbers")
 
     def __init__(self) -> None:
-        self._numbers = itertools.count(1)
-        self.count = 0
+        self.numbers = itertools.count(1)
+        self.count = self.tensors = 0
 
     def bump(self) -> int:
         """Notes that some tracked slot was written; call it after the write. The new count."""
-        self.count = number = next(self._numbers)
+        self.count = number = next(self.numbers)
         return number
+
+    def bump_tensors(self) -> None:
+        """The same for a change of a tensor itself."""
+        self.tensors = next(self.numbers)
+        self.bump()
 
 
 EPOCH = Epoch()

@@ -6,12 +6,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import is_
 from typing import Any
 
 from ..ir.graph import Value
 from ..ir.ops import OPS
 from ..ir.types import TensorType
-from .capture_values import Is, freeze, same_value
+from .capture_values import Is, freeze, may_change, same_value
 from .layout import contiguous_strides
 from .slots import KEYS, MISSING
 from .tape import Edge, tensor_requires_grad
@@ -100,6 +101,23 @@ class SlotLog:
         if isinstance(container, dict):
             return dict.get(container, self.key, MISSING)
         return getattr(container, f"_{self.key}")
+
+    def stands(self) -> bool:
+        """Whether a captured slot holds the very object that the trace read there, or another number where that is an
+        input: a quick yes, or a no that `fits` goes into. An object whose contents may change has a guard of its own.
+        """
+        container = self.container
+        if self.key is KEYS:
+            return len(container) == len(self.initial) and all(map(is_, dict.keys(container), self.initial))
+        if isinstance(container, dict):
+            now = dict.get(container, self.key, MISSING)
+        else:
+            now = getattr(container, f"_{self.key}")
+        if self.read_kind == "presence":
+            return (now is MISSING) == (self.initial is MISSING)
+        if now is self.initial:
+            return not self.written or isinstance(now, Tensor) or not may_change(now)
+        return self.scalar is not None and type(now) is type(self.initial)
 
     def fits(self, now: Any) -> bool:
         """Whether the slot, which holds `now`, holds what the trace read there, or a tensor that may stand for it."""
