@@ -146,6 +146,21 @@ class FunctionText:
         steps = ", ".join(f"i64 {k}" for k in range(LANES))
         return self.let(f"add nsw <{LANES} x i64> {self.splat(self.index(index), 'i64')}, <{steps}>")
 
+    def first_lanes(self, count: Index) -> str:
+        """The bool vector whose first `count` lanes are true."""
+        numbers = range(LANES)
+        if isinstance(count, Constant) and isinstance(count.value, int):
+            return f"<{', '.join('i1 ' + str(k < count.value).lower() for k in numbers)}>"
+        least = self.intrinsic("umin", "i64", self.index(count), str(LANES))
+        lanes = ", ".join(f"i8 {k}" for k in numbers)
+        return self.let(f"icmp ult <{LANES} x i8> <{lanes}>, {self.splat(self.let(f'trunc i64 {least} to i8'), 'i8')}")
+
+    def intrinsic(self, name: str, type_: str, x: str, y: str) -> str:
+        """One of LLVM's functions of two operands of one type."""
+        full = f"llvm.{name}.{type_}"
+        self.declarations[full] = f"declare {type_} @{full}({type_}, {type_})"
+        return self.let(f"call {type_} @{full}({type_} {x}, {type_} {y})")
+
     # ---- vectors ---------------------------------------------------------------------------------------------------
 
     def splat(self, value: str, type_: str) -> str:

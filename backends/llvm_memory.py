@@ -39,26 +39,48 @@ class Memory:
         element = stored_type(buffer.dtype.short)
         return self._f.let(f"getelementptr inbounds {element}, ptr {self._addresses[buffer.name]}, i64 {index}")
 
-    def _access(self, buffer: Buffer) -> str:
-        """The alignment of an access, and its scopes."""
+    def _scope_words(self, buffer: Buffer) -> str:
+        """The scopes of an access."""
         k = self._scopes.get(buffer.name)
-        scopes = "" if k is None else f", !alias.scope !{_own(k)}, !noalias !{_others(k)}"
-        return f"align {buffer.dtype.itemsize}{scopes}"
+        return "" if k is None else f", !alias.scope !{_own(k)}, !noalias !{_others(k)}"
 
-    def load(self, buffer: Buffer, index: str, lanes: int) -> str:
-        """The element at an index, or the vector of it and those that follow."""
+    def load(self, buffer: Buffer, index: str, lanes: int, mask: str | None = None) -> str:
+        """The element at an index, or the vector of it and those that follow, 0 where the mask is false."""
         f, short = self._f, buffer.dtype.short
-        stored = stored_type(short, lanes)
-        value = f.let(f"load {stored}, ptr {self._address(buffer, index)}, {self._access(buffer)}")
+        stored, address = stored_type(short, lanes), self._address(buffer, index)
+        if mask is None:
+            value = f.let(f"load {stored}, ptr {address}, align {buffer.dtype.itemsize}{self._scope_words(buffer)}")
+        else:
+            name = self._masked("load", stored, f"{stored} @{{}}(ptr, <{lanes} x i1>, {stored})")
+            operands = f"{self._aligned(buffer, address)}, <{lanes} x i1> {mask}, {stored} zeroinitializer"
+            value = f.let(f"call {stored} @{name}({operands}){self._scope_words(buffer)}")
         return f.let(f"trunc {stored} {value} to {type_of(short, lanes)}") if short == "bool" else value
 
-    def store(self, buffer: Buffer, index: str, value: str, lanes: int) -> None:
-        """Writes an element, or a vector of them."""
+    def store(self, buffer: Buffer, index: str, value: str, lanes: int, mask: str | None = None) -> None:
+        """Writes an element, or a vector of them, where the mask is true."""
         f, short = self._f, buffer.dtype.short
         stored = stored_type(short, lanes)
         if short == "bool":
             value = f.let(f"zext {type_of(short, lanes)} {value} to {stored}")
-        f.say(f"store {stored} {value}, ptr {self._address(buffer, index)}, {self._access(buffer)}")
+        address = self._address(buffer, index)
+        if mask is None:
+            f.say(f"store {stored} {value}, ptr {address}, align {buffer.dtype.itemsize}{self._scope_words(buffer)}")
+        else:
+            name = self._masked("store", stored, f"void @{{}}({stored}, ptr, <{lanes} x i1>)")
+            operands = f"{stored} {value}, {self._aligned(buffer, address)}, <{lanes} x i1> {mask}"
+            f.say(f"call void @{name}({operands}){self._scope_words(buffer)}")
+
+    def _masked(self, name: str, stored: str, signature: str) -> str:
+        """Declares LLVM's masked load or store of a type; its name."""
+        count, element = stored[1:-1].split(" x ")
+        suffix = {"float": "f32", "double": "f64"}.get(element, element)
+        full = f"llvm.masked.{name}.v{count}{suffix}.p0"
+        self._f.declarations[full] = f"declare {signature.format(full)}"
+        return full
+
+    @staticmethod
+    def _aligned(buffer: Buffer, address: str) -> str:
+        return f"ptr align {buffer.dtype.itemsize} {address}"
 
     def metadata(self) -> Sequence[str]:
         """The definitions of the scopes."""

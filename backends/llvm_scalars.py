@@ -33,8 +33,8 @@ def scalar_text(f: FunctionText, memory: Memory, scalar: Scalar) -> str:
             return f.read(name)
         case Literal(value=value, dtype=dtype, lanes=lanes):
             return f.arithmetic(dtype.short, lanes).const(value).text
-        case Load(buffer=buffer, index=index, lanes=lanes):
-            return memory.load(buffer, f.index(index), lanes)
+        case Load(buffer=buffer, index=index, lanes=lanes, count=count):
+            return memory.load(buffer, f.index(index), lanes, count and f.first_lanes(count))
         case Position(index=index, lanes=lanes):
             return f.index(index) if lanes == 1 else f.positions(index)
         case Apply(word=word, operands=operands):
@@ -63,6 +63,12 @@ def _splat(f: FunctionText, call: Apply, values: list[str]) -> str:
 def _lane(f: FunctionText, call: Apply, values: list[str]) -> str:
     vector, k = values
     return f.let(f"extractelement {type_of(call.dtype.short, LANES)} {vector}, i64 {k}")
+
+
+def _first_lanes(f: FunctionText, call: Apply, values: list[str]) -> str:
+    (count,) = call.operands
+    assert isinstance(count, Position)
+    return f.first_lanes(count.index)
 
 
 def _fold(word: str) -> Callable[[FunctionText, Apply, list[str]], str]:
@@ -109,6 +115,7 @@ def _check_index(f: FunctionText, call: Apply, values: list[str]) -> str:
 SPECIAL: Mapping[str, Callable[[FunctionText, Apply, list[str]], str]] = {
     "splat": _splat,
     "lane": _lane,
+    "first_lanes": _first_lanes,
     "even_blocks": _blocks(odd=False),
     "odd_blocks": _blocks(odd=True),
     "check_index": _check_index,

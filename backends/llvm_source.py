@@ -86,9 +86,9 @@ class _Writer:
             match s:
                 case Let(target=target, value=value) | Set(target=target, value=value):
                     f.give(target.name, scalar_text(f, self.memory, value))
-                case Store(buffer=buffer, index=index, value=value):
+                case Store(buffer=buffer, index=index, value=value, count=count):
                     text = scalar_text(f, self.memory, value)
-                    self.memory.store(buffer, f.index(index), text, value.lanes)
+                    self.memory.store(buffer, f.index(index), text, value.lanes, count and f.first_lanes(count))
                 case For():
                     self.loop(s)
                 case While():

@@ -78,6 +78,8 @@ class BodyWriter:
         plan: its stages.
         inputs, outputs: the values outside.
         work: additions' worth of it.
+        alone: the only group with loops. When it is one loop over elements, that runs over the kernel's own range, so
+            that one kernel serves every size.
     """
 
     body: Graph
@@ -91,6 +93,7 @@ class BodyWriter:
     shared: list[tuple[int, int]] = field(default_factory=list)
     partial: dict[Value, Value] = field(default_factory=dict)
     groups: Sequence[Group] = ()
+    alone: Group | None = None
     readers: dict[Value, list[Group]] = field(default_factory=dict)
     extent: int = 1
     chunk: int = 1
@@ -187,7 +190,7 @@ class BodyWriter:
                 )
         self.add_outputs()
         self._place_values(loops)
-        GroupWriter(self.points, loops, split).write()
+        GroupWriter(self.points, loops, ranged=True, split=split).write()
         return True
 
     def write_windows(self, product: WindowProduct) -> None:
@@ -205,6 +208,8 @@ class BodyWriter:
         """Writes the groups one after another."""
         self.groups = groups
         self.add_outputs()
+        looping = [g for g in groups if not g.unrolled]
+        self.alone = looping[0] if len(looping) == 1 else None
         self.write_groups(groups)
 
     def write_groups(self, groups: Sequence[Group]) -> None:
@@ -222,7 +227,10 @@ class BodyWriter:
             else:
                 loops = GroupPlan(self.builder, self.plan, group)
                 self._place_values(loops)
-                GroupWriter(self.points, loops).write()
+                ranged = group is self.alone and loops.flat and not self.builder.symbols
+                if ranged:
+                    self.extent = self.chunk = loops.count
+                GroupWriter(self.points, loops, ranged).write()
 
     def _write_empty(self, group: Group) -> None:
         """A group with a stage that has nothing to compute, which is alone in it: what remains is the base of an

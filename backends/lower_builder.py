@@ -180,9 +180,11 @@ class KernelBuilder:
         """Changes an accumulator."""
         self.emit(Set(target, value, loc))
 
-    def store(self, buffer: Buffer, index: Index, value: Scalar, loc: Location | None = None) -> None:
-        """Writes an element."""
-        self.emit(Store(buffer, index, value, loc))
+    def store(
+        self, buffer: Buffer, index: Index, value: Scalar, loc: Location | None = None, count: Index | None = None
+    ) -> None:
+        """Writes an element, or a vector of them, or the first `count` of it."""
+        self.emit(Store(buffer, index, value, loc, count))
 
     # Known scalars
 
@@ -222,6 +224,13 @@ class KernelBuilder:
             found = self.remember(key, self.let("at", value, level), level)
         assert isinstance(found, Local)
         return Variable(found.name, size)
+
+
+def lanes_left(variable: Variable, start: Index, stop: Index) -> Index:
+    """How many rounds are left at `variable`, in a loop from `start` in steps of whole vectors."""
+    rest = stop - start
+    known = isinstance(rest, Constant) and isinstance(rest.value, int) and rest.value <= LANES
+    return rest if known else stop - variable
 
 
 def integer(number: Dim) -> Scalar:

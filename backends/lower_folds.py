@@ -13,7 +13,7 @@ from ..ir.loops import LANES, Apply, Literal, Local, Scalar
 from ..ir.sizes import divides, typical
 from ..ir.stages import Stage, StagePlan
 from ..ir.types import DType
-from .lower_builder import KernelBuilder, apply
+from .lower_builder import KernelBuilder, apply, lanes_left
 from .lower_points import Points
 from .lower_spaces import Loop
 
@@ -131,19 +131,19 @@ def _can_be_vector(plan: StagePlan, stage: Stage, indices: Sequence[Index], vari
 def _vector_fold(points: Points, stage: Stage, loops: Sequence[Loop], indices: Sequence[Index]) -> Scalar:
     """Folds along loops, LANES elements of the last one at a time."""
     builder, last = points.builder, loops[-1]
-    whole = builder.whole_steps(Constant(0), Constant(last.size), LANES)
-    sum_ = new_accumulator(builder, stage, True, not divides(LANES, last.size))
+    end = Constant(last.size)
+    whole = builder.whole_steps(Constant(0), end, LANES)
+    sum_ = new_accumulator(builder, stage, True, False)
     assert sum_.lanes is not None
     for loop in loops[:-1]:
         builder.open(loop.variable, 0, loop.size)
-    builder.open(last.variable, 0, whole, LANES)
-    points.vector = last.variable
-    builder.set(sum_.lanes, fold_step(points, stage, sum_.lanes, indices), stage.node.loc)
-    points.vector = None
-    builder.close()
-    if sum_.total is not None:
-        builder.open(last.variable, whole, last.size)
-        builder.set(sum_.total, fold_step(points, stage, sum_.total, indices), stage.node.loc)
+    rest = [] if divides(LANES, last.size) else [(whole, end, lanes_left(last.variable, whole, end))]
+    for start, stop, count in [(Constant(0), whole, None), *rest]:
+        builder.open(last.variable, start, stop, LANES)
+        points.vector, points.count = last.variable, count
+        total = fold_step(points, stage, sum_.lanes, indices)
+        builder.set(sum_.lanes, points.joined(sum_.lanes, total), stage.node.loc)
+        points.vector = points.count = None
         builder.close()
     for _ in loops[:-1]:
         builder.close()

@@ -16,7 +16,7 @@ from ..ir.loops import LANES, START, STOP, Apply, Buffer, Literal, Load, Local, 
 from ..ir.sizes import Dim, divides, is_known
 from ..ir.stages import Kind, Stage
 from ..ir.types import int64
-from .lower_builder import apply, integer, splat
+from .lower_builder import apply, integer, lanes_left, splat
 from .lower_folds import Accumulator, fold_step, inner_folds, new_accumulator, total_of, unit_of
 from .lower_lines import emit_line
 from .lower_nests import GroupPlan, Nest, Part, Piece, Task
@@ -32,12 +32,13 @@ class GroupWriter:
     Args:
         points: writes elements; has the kernel and the places of values.
         loops: the plan.
-        split: the chunk size when the row loop runs over the kernel's own range; column folds then leave partial
-            results, one for each chunk, where their place has room for them.
+        ranged: whether the row loop runs over the kernel's own range.
+        split: the chunk size when it does so in chunks; column folds then leave partial results, one for each chunk,
+            where their place has room for them.
     """
 
-    def __init__(self, points: Points, loops: GroupPlan, split: Dim = 0) -> None:
-        self.points, self.loops, self.split = points, loops, split
+    def __init__(self, points: Points, loops: GroupPlan, ranged: bool = False, split: Dim = 0) -> None:
+        self.points, self.loops, self.ranged, self.split = points, loops, ranged, split
         self.builder, self.plan = points.builder, loops.plan
         self.base = self.builder.level
         self.rows: Sequence[Index | None] = [loops.row]
@@ -46,7 +47,7 @@ class GroupWriter:
     def write(self) -> None:
         """The whole group."""
         self._start_columns()
-        first, end = (START, STOP) if self.split else (Constant(0), Constant(self.loops.count))
+        first, end = (START, STOP) if self.ranged else (Constant(0), Constant(self.loops.count))
         if self.loops.is_tiled:
             self._write_tiles(first, end)
         elif self.loops.block > 1:
@@ -135,13 +136,13 @@ class GroupWriter:
     # One nest
 
     def _has_singles(self, nest: Nest) -> bool:
-        """Whether single rounds are done beside or behind whole vectors."""
-        return any(not p.vectors or self._has_tail(nest, p) for p in nest.pieces)
+        """Whether single rounds are done beside vectors."""
+        return any(not p.vectors for p in nest.pieces)
 
     def _has_tail(self, nest: Nest, piece: Piece) -> bool:
         """Whether whole vectors leave something over."""
-        cut = self.loops.flat and bool(self.split) and (not divides(piece.step, self.split) or len(nest.pieces) > 1)
-        return cut or not divides(piece.step, piece.size)
+        cut = self.loops.flat and self.ranged and not (self.split and divides(piece.step, self.split))
+        return cut or len(nest.pieces) > 1 and self.ranged or not divides(piece.step, piece.size)
 
     def _write_nest(self, nest: Nest) -> None:
         for part in nest.parts:
@@ -160,15 +161,16 @@ class GroupWriter:
             self._finish(part)
 
     def _write_piece(self, nest: Nest, piece: Piece) -> None:
-        """One run of the innermost loop: whole vectors, then single rounds."""
+        """One run of the innermost loop: whole vectors and what they leave over, or single rounds."""
         start, stop = self._range(nest, piece)
         if piece.vectors:
             tail = self._has_tail(nest, piece)
             whole = self.builder.whole_steps(start, stop, piece.step) if tail else stop
-            self._write_blocks(nest, piece, start, whole)
-            if not tail:
-                return
-            start = whole
+            if whole != start:
+                self._write_blocks(nest, piece, start, whole)
+            if tail:
+                self._write_rest(nest, piece, whole, stop)
+            return
         if piece.size == 1 and isinstance(start, Constant):
             self._write_points(nest, [nest.indices(piece.index)])
             return
@@ -211,9 +213,18 @@ class GroupWriter:
         self.points.vector = None
         self.builder.close()
 
+    def _write_rest(self, nest: Nest, piece: Piece, start: Index, stop: Index) -> None:
+        """The rounds behind the whole vectors: vectors too, of which not all lanes count."""
+        self.builder.open(piece.variable, start, stop, LANES)
+        self.points.vector = piece.variable
+        self.points.count = lanes_left(piece.variable, start, stop)
+        self._write_points(nest, [nest.indices(piece.start + piece.variable)])
+        self.points.vector = self.points.count = None
+        self.builder.close()
+
     def _range(self, nest: Nest, piece: Piece) -> tuple[Index, Index]:
         """The first and the last round, in the variable of the piece."""
-        if not (self.loops.flat and self.split):
+        if not (self.loops.flat and self.ranged):
             return Constant(0), Constant(piece.size)
         if len(nest.pieces) == 1:
             return START, STOP
@@ -242,7 +253,8 @@ class GroupWriter:
                 target = sum_.lanes if self.points.vector is not None else sum_.total
                 assert target is not None
                 for indices in points:
-                    self.builder.set(target, fold_step(self.points, stage, target, indices), stage.node.loc)
+                    total = fold_step(self.points, stage, target, indices)
+                    self.builder.set(target, self.points.joined(target, total), stage.node.loc)
 
     def _elements(self, part: Part, points: Sequence[Sequence[Index]]) -> list[Scalar]:
         """The elements that a stage gives at some points."""
@@ -257,12 +269,12 @@ class GroupWriter:
         folded = inner_folds(self.points, self.plan, stage, part.extra, points) if part.extra else None
         for k, indices in enumerate(points):
             position = offset + stage.output_position(indices)
-            present = Load(buffer, position, LANES if self.points.vector is not None else 1)
+            present = Load(buffer, position, LANES if self.points.vector is not None else 1, self.points.count)
             if folded is None:
                 value = fold_step(self.points, stage, present, indices)
             else:
                 value = apply(stage.join, (present, folded[k]), stage.value.dtype)
-            self.builder.store(buffer, position, value, stage.node.loc)
+            self.builder.store(buffer, position, value, stage.node.loc, self.points.count)
 
     def _settle(self, value: Value, indices: Sequence[Index], element: Scalar) -> None:
         """Makes an element known to the other stages of the nest, and stores it if anybody else needs it."""
@@ -275,7 +287,7 @@ class GroupWriter:
         if place.buffer is not None:
             stored = element if self.points.vector is None else splat(element)
             position = place.offset(flatten(indices, value.type.sizes))
-            self.builder.store(place.buffer, position, stored, self.plan.producers[value].loc)
+            self.builder.store(place.buffer, position, stored, self.plan.producers[value].loc, self.points.count)
 
     def _finish(self, part: Part) -> None:
         """What is left to do for a stage when its nest is closed."""

@@ -12,6 +12,7 @@ from enum import Enum
 from math import gcd
 
 from ..ir.access import Access, Read, step_of
+from ..ir.costs import DEAR
 from ..ir.graph import Value
 from ..ir.index import Constant, Index, Variable, substitute, unflatten, variables_of
 from ..ir.loops import LANES
@@ -22,11 +23,16 @@ from ..ir.stages import Kind, Stage, StagePlan
 from .lower_builder import KernelBuilder
 from .lower_spaces import Loop, merged_loops
 
-SHORT_LOOP = 256
-"""Loops of at most so many rounds are written in vectors: a compiler would unroll them first, and lose the vectors."""
+FEWEST_LANES = 10
+"""Loops of fewer rounds are written one by one: most lanes of a vector would be idle, and LLVM may make vectors across
+rows of them."""
 
 MOST_CUTS = 6
 """A loop is cut at no more places than these."""
+
+LONG_CHAIN, LONG_LOOP = 2 * DEAR, 1024
+"""Elements of so much work, in loops of so many, are computed in two vectors at a time: one chain of operations after
+another leaves half of the processor idle, which cannot look far enough ahead."""
 
 MOST_VECTORS = 4
 """A product works on at most so many vectors of its innermost axis at a time."""
@@ -339,24 +345,26 @@ class GroupPlan:
         return found
 
     def _vectors(self, nest: Nest, piece: Piece) -> int:
-        """How many vectors at a time a piece does: none when single rounds are as good or vectors impossible."""
+        """How many vectors at a time a piece does: none when it is short or vectors are impossible."""
         products = any(p.extra for p in nest.parts)
-        wanted = typical(piece.size) <= SHORT_LOOP or products or any(p.accumulates for p in nest.parts)
-        if typical(piece.size) < LANES or not wanted or nest.is_line:
+        if typical(piece.size) < FEWEST_LANES or nest.is_line:
             return 0
         indices = nest.indices(piece.index)
         even = all(p.accumulates or self._output_step(p, indices, piece.variable) == 1 for p in nest.parts)
-        if not even or not self.report(nest, indices).can_be_vector(piece.variable):
+        report = self.report(nest, indices)
+        if not even or not report.can_be_vector(piece.variable):
             return 0
+        if self.flat:
+            return 2 if report.cost >= LONG_CHAIN and typical(piece.size) >= LONG_LOOP else 1
         tiled = [p for p in nest.parts if p.is_tiled]
         if tiled and self.block > 1:
             return Columns(piece.size, tiled[0].columns.registers).widest(self.block)
         fitting = [n for n in range(1, MOST_VECTORS + 1) if divides(n * LANES, piece.size)]
-        return max(fitting, default=1) if products and not self.flat else 1
+        return max(fitting, default=1) if products else 1
 
     def _whole_and_rest(self, piece: Piece) -> list[Piece]:
         """A piece cut where no more whole steps fit but a vector does."""
-        if piece.vectors < 2 or not is_known(piece.size) or piece.size % piece.step < LANES:
+        if self.flat or piece.vectors < 2 or not is_known(piece.size) or piece.size % piece.step < LANES:
             return [piece]
         whole, rest = piece.size // piece.step * piece.step, piece.size % piece.step
         name = self.builder.name(piece.variable.name)

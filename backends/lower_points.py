@@ -46,6 +46,7 @@ class Points(Walker):
         places: where values with storage are.
         producers: the node of every other value.
         vector: the loop variable that stands for LANES successive values, if any.
+        count: how many of these values there are, when they may be fewer.
     """
 
     def __init__(self, builder: KernelBuilder, places: dict[Value, Place], producers: Mapping[Value, Node]) -> None:
@@ -53,6 +54,7 @@ class Points(Walker):
         self.places = places
         self.producers = producers
         self.vector: Variable | None = None
+        self.count: Index | None = None
 
     def is_stored(self, value: Value) -> bool:
         return value in self.places
@@ -103,10 +105,16 @@ class Points(Walker):
         if found is None:
             assert lanes == 1 or self.vector is None or step_of(position, self.vector) == 1, f"a vector at {position}"
             depth = max(level, self.builder.depth(position))
-            found = self.builder.remember(
-                key, self.builder.let(hint or buffer.name, Load(buffer, position, lanes), depth), depth
-            )
+            element = Load(buffer, position, lanes, self.count if lanes > 1 else None)
+            found = self.builder.remember(key, self.builder.let(hint or buffer.name, element, depth), depth)
         return found
+
+    def joined(self, before: Scalar, after: Scalar) -> Scalar:
+        """What an accumulator becomes: lanes behind `count` stay as they are."""
+        if self.count is None or after.lanes == 1:
+            return after
+        mask = Apply("first_lanes", (Position(self.count),), bool_, LANES)
+        return apply("select", (mask, after, before), after.dtype)
 
     def number(self, index: Index) -> Scalar:
         """An index expression as an i64."""

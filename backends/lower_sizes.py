@@ -46,8 +46,9 @@ def _sizes(body: Iterable[Statement]) -> Iterator[Dim]:
         match s:
             case Let(value=value) | Set(value=value):
                 yield from _in_scalar(value)
-            case Store(index=index, value=value):
+            case Store(index=index, value=value, count=count):
                 yield from _in_index(index)
+                yield from _in_index(count)
                 yield from _in_scalar(value)
             case For(start=start, stop=stop, body=inner):
                 yield from _in_index(start)
@@ -61,14 +62,17 @@ def _sizes(body: Iterable[Statement]) -> Iterator[Dim]:
 
 def _in_scalar(scalar: Scalar) -> Iterator[Dim]:
     match scalar:
-        case Position(index=index) | Load(index=index):
+        case Position(index=index):
             yield from _in_index(index)
+        case Load(index=index, count=count):
+            yield from _in_index(index)
+            yield from _in_index(count)
         case Apply(operands=operands):
             for operand in operands:
                 yield from _in_scalar(operand)
 
 
-def _in_index(index: Index) -> Iterator[Dim]:
+def _in_index(index: Index | None) -> Iterator[Dim]:
     match index:
         case Constant(value=value):
             yield value

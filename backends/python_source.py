@@ -11,7 +11,6 @@ from ..ir.loops import (
     INFIX,
     LANES,
     Apply,
-    Buffer,
     For,
     Kernel,
     Let,
@@ -32,7 +31,8 @@ from ..ir.sizes import Dim, Symbol, is_negative
 _OPERATORS = {name: {"and": "&", "or": "|"}.get(sign, sign) for name, sign in INFIX.items() if name != "div"}
 _BY_RESULT = frozenset({"convert", "bitcast", "select", "threefry"})
 _UNTYPED = frozenset(
-    "check_index lane even_blocks odd_blocks fold_add fold_mul fold_maximum fold_minimum fold_and fold_or".split()
+    "check_index lane first_lanes even_blocks odd_blocks fold_add fold_mul fold_maximum fold_minimum fold_and fold_or"
+    .split()
 )
 
 
@@ -71,8 +71,8 @@ def _body(body: Sequence[Statement], depth: int, locations: bool) -> Iterator[st
         match s:
             case Let(target=target, value=value, loc=loc) | Set(target=target, value=value, loc=loc):
                 yield pad + with_location(f"{target.name} = {scalar_text(value)}", loc if locations else None)
-            case Store(value=value, loc=loc):
-                yield pad + with_location(_store(s.buffer, s.index, value), loc if locations else None)
+            case Store(loc=loc):
+                yield pad + with_location(_store(s), loc if locations else None)
             case For(variable=variable, start=start, stop=stop, body=inner, step=step):
                 steps = f", {step}" if step != 1 else ""
                 yield f"{pad}for {variable.name} in range({index_text(start)}, {index_text(stop)}{steps}):"
@@ -85,10 +85,16 @@ def _body(body: Sequence[Statement], depth: int, locations: bool) -> Iterator[st
                 yield from _body(inner, depth + 1, locations)
 
 
-def _store(buffer: Buffer, index: Index, value: Scalar) -> str:
-    if value.lanes == 1:
-        return f"{buffer.name}[{index_text(index)}] = {scalar_text(value)}"
-    return f"store_x{LANES}({buffer.name}, {index_text(index)}, {scalar_text(value)})"
+def _store(s: Store) -> str:
+    place, value = index_text(s.index), scalar_text(s.value)
+    if s.value.lanes == 1:
+        return f"{s.buffer.name}[{place}] = {value}"
+    return f"store_x{LANES}({s.buffer.name}, {place}, {value}{_count(s.count)})"
+
+
+def _count(count: Index | None) -> str:
+    """The last argument of a load or store that does not go to all lanes."""
+    return "" if count is None else f", {index_text(count)}"
 
 
 def scalar_text(scalar: Scalar, nested: bool = False) -> str:
@@ -101,9 +107,9 @@ def scalar_text(scalar: Scalar, nested: bool = False) -> str:
             return name
         case Position(index=index, lanes=lanes):
             return index_text(index, nested) if lanes == 1 else f"iota_x{LANES}({index_text(index)})"
-        case Load(buffer=buffer, index=index, lanes=lanes):
+        case Load(buffer=buffer, index=index, lanes=lanes, count=count):
             place = index_text(index)
-            return f"{buffer.name}[{place}]" if lanes == 1 else f"load_x{LANES}({buffer.name}, {place})"
+            return f"{buffer.name}[{place}]" if lanes == 1 else f"load_x{LANES}({buffer.name}, {place}{_count(count)})"
         case Apply(word=word, operands=operands):
             if word in _OPERATORS:
                 left, right = (scalar_text(o, nested=True) for o in operands)

@@ -119,11 +119,13 @@ class Position(Scalar):
 
 @dataclass(frozen=True, slots=True)
 class Load(Scalar):
-    """The element of a buffer at a position; with lanes, that and the following ones."""
+    """The element of a buffer at a position; with lanes, that and the following ones, of which only the first `count`
+    are read if one is given: the others are 0."""
 
     buffer: Buffer
     index: Index
     lanes: int = 1
+    count: Index | None = None
 
     @property
     def dtype(self) -> DType:  # type: ignore[override]
@@ -131,7 +133,14 @@ class Load(Scalar):
         return self.buffer.dtype
 
     def __str__(self) -> str:
-        return f"{self.buffer.name}[{self.index}{'' if self.lanes == 1 else ' ...'}]"
+        return f"{self.buffer.name}[{self.index}{lanes_text(self.lanes, self.count)}]"
+
+
+def lanes_text(lanes: int, count: Index | None) -> str:
+    """What stands behind a position to say how many elements follow."""
+    if lanes == 1:
+        return ""
+    return " ..." if count is None else f" ... {count}"
 
 
 INFIX = {
@@ -199,12 +208,13 @@ class Set(Statement):
 
 @dataclass(frozen=True, slots=True)
 class Store(Statement):
-    """Writes one element of a buffer, or LANES successive ones."""
+    """Writes one element of a buffer, or LANES successive ones, of which only the first `count` if one is given."""
 
     buffer: Buffer
     index: Index
     value: Scalar
     loc: Location | None = None
+    count: Index | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -314,8 +324,8 @@ def body_lines(body: Sequence[Statement], depth: int, locations: bool = True) ->
         match s:
             case Let(target=target, value=value, loc=loc) | Set(target=target, value=value, loc=loc):
                 yield pad + with_location(f"{target} = {value}", loc if locations else None)
-            case Store(buffer=buffer, index=index, value=value, loc=loc):
-                place = f"{buffer.name}[{index}{'' if value.lanes == 1 else ' ...'}]"
+            case Store(buffer=buffer, index=index, value=value, loc=loc, count=count):
+                place = f"{buffer.name}[{index}{lanes_text(value.lanes, count)}]"
                 yield pad + with_location(f"{place} = {value}", loc if locations else None)
             case For(variable=variable, start=start, stop=stop, body=inner, step=step):
                 yield f"{pad}for {variable} in {start}..{stop}{f' step {step}' if step != 1 else ''}:"

@@ -116,8 +116,13 @@ def test_all_axes(compiled):
     assert first > 0 and others == [0, 0, 0, 0]
 
 
-def test_no_axes(compiled):
+def test_loops_over_elements_serve_every_size_anyway(compiled):
     f = weft.compile(lambda x: (x * 2).exp(), dynamic=False)
+    assert counts(lambda size: f(weft.ones(size, 33)), (5, 60, 700), compiled)[1:] == [0, 0]
+
+
+def test_no_axes(compiled):
+    f = weft.compile(lambda x: (x * 2).exp().sum(0), dynamic=False)
 
     def call(size):
         f(weft.ones(size, 33))

@@ -291,3 +291,24 @@ def test_code_is_loaded_and_freed(how):
 def test_every_word_has_a_plain_meaning():
     assert set(plain.NAMESPACE) == set(WORDS) | set(CONSTANTS)
     assert all(f"bitcast_{short}" in WORDS for short in NUMBERS)
+
+
+@pytest.mark.parametrize("short", ["f32", "bool", "i16", "f64"])
+def test_vectors_of_which_not_all_lanes_count(short):
+    dtype = BY_SHORT[short]
+    b = Writing(dtype, dtype, int64)
+    x, o, sums = b.x
+    i = b.loop(LANES)
+    v = b.let("v", Load(x, i, LANES, Constant(40) - i), 1)
+    b.store(o, i, v, count=Constant(40) - i)
+    mask = Apply("first_lanes", (Position(Constant(40) - i),), bool_, LANES)
+    counted = apply("select", (mask, Literal(1, int64, LANES), Literal(0, int64, LANES)), int64)
+    b.store(sums, i // LANES, Apply("fold_add", (counted,), int64))
+    b.close()
+    five = b.let("five", Load(x, Constant(0), LANES, Constant(5)), 0)
+    b.store(o, Constant(48), five, count=Constant(16))
+    x = np.ones(40, dtype.numpy)
+    _, (_, o, sums) = run(b.kernel(), 48, x, np.zeros(64, dtype.numpy), np.zeros(3, np.int64))
+    expected = np.concatenate([np.ones(40), np.zeros(8), np.ones(5), np.zeros(11)])
+    np.testing.assert_array_equal(o, expected.astype(o.dtype))
+    np.testing.assert_array_equal(sums, [16, 16, 8])

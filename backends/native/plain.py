@@ -199,8 +199,14 @@ def _check_index(buffers: _Buffers, i: int, size: int, site: int) -> int:
     return 0
 
 
-def _store_vector(pointer: _Pointer, i: int, vector: np.ndarray) -> None:
-    pointer.array[i:i + LANES] = vector
+def _load_vector(pointer: _Pointer, i: int, count: int = LANES) -> np.ndarray:
+    vector = np.zeros(LANES, pointer.array.dtype)
+    vector[:count] = pointer.array[i:i + min(count, LANES)]
+    return vector
+
+
+def _store_vector(pointer: _Pointer, i: int, vector: np.ndarray, count: int = LANES) -> None:
+    pointer.array[i:i + min(count, LANES)] = np.broadcast_to(vector, LANES)[:count]
 
 
 def _memory(short: str) -> dict[str, Any]:
@@ -211,10 +217,10 @@ def _memory(short: str) -> dict[str, Any]:
 
 
 _SPECIAL: dict[str, Any] = {
-    "load_x16": lambda pointer, i: pointer.array[i:i + LANES].copy(), "store_x16": _store_vector,
+    "load_x16": _load_vector, "store_x16": _store_vector, "first_lanes": lambda count: np.arange(LANES) < count,
     "splat_x16": lambda x: np.full(LANES, _value(x)), "iota_x16": lambda i: i + np.arange(LANES),
-    "lane": lambda vector, k: vector[k], "even_blocks": _blocks(0), "odd_blocks": _blocks(1), "check_index": _check_index,
-    "quotient": lambda i, n: i // n, "modulus": lambda i, n: i % n,
+    "lane": lambda vector, k: vector[k], "even_blocks": _blocks(0), "odd_blocks": _blocks(1),
+    "check_index": _check_index, "quotient": lambda i, n: i // n, "modulus": lambda i, n: i % n,
     "fold_and": _fold("logical_and"), "fold_or": _fold("logical_or"), "fold_add": _fold("add"),
     "fold_mul": _fold("mul"), "fold_maximum": _fold("maximum"), "fold_minimum": _fold("minimum"), **CONSTANTS,
 }

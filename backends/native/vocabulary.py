@@ -61,8 +61,11 @@ def _memory() -> Iterator[Word]:
     yield Word("local", "count", "pointer", ALL,
                "a scratch array of `count` (a literal) elements on the stack, uninitialised; x[i] as for pointers",
                vector=False)
-    yield Word("load_x16", "pointer, i", "vector", (), "the vector of elements i ... i + 15")
-    yield Word("store_x16", "pointer, i, vector", "none", (), "stores 16 elements from i on")
+    yield Word("load_x16", "pointer, i, [count]", "vector", (),
+               "the vector of elements i ... i + 15; only the first `count` are read, the others are 0")
+    yield Word("store_x16", "pointer, i, vector, [count]", "none", (),
+               "stores 16 elements from i on; only the first `count`")
+    yield Word("first_lanes", "count", "vector", (), "the bool vector whose first `count` lanes are true")
     yield Word("splat_x16", "x", "vector", (), "a vector with every lane x")
     yield Word("iota_x16", "i", "vector", (), "the i64 vector i, i + 1, ... i + 15")
     yield Word("lane", "vector, k", "element", (), "lane k of a vector")
