@@ -23,6 +23,7 @@ class Space(enum.Enum):
     OUTPUT = "out"
     ARENA = "arena"
     FRAME = "frame"
+    ROW = "row"
 
 
 EMPTY = "%empty"
@@ -34,6 +35,7 @@ class Slot:
     """Some bytes of one space, and the name of the value that they hold at this point of the program.
 
     `number` tells inputs and outputs apart; `offset` counts bytes, in the frame from the first word after its header.
+    In the space ROW it is the number of one of the plan's rows, which are elsewhere in each iteration of a loop.
     """
 
     space: Space
@@ -109,6 +111,31 @@ class Copy:
 
     def __str__(self) -> str:
         return f"copy {self.source} to {self.target}: {self.nbytes} bytes, {self.reason}"
+
+
+@dataclass(frozen=True, slots=True)
+class Keep:
+    """What stands in `row` stays there: the sequence in `base` has one row more. Nothing to be done."""
+
+    row: Slot
+    base: Slot
+    node: Any = None
+
+    def __str__(self) -> str:
+        return f"keep {self.row} in {self.base}"
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """Memory inside `base` that moves on with a loop: from byte `offset + stride * index` on."""
+
+    base: Slot
+    index: Slot
+    offset: int
+    stride: int
+
+    def __str__(self) -> str:
+        return f"{self.base} from {self.offset} by {self.stride} with {self.index}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,7 +234,7 @@ class While:
         return f"while {self.predicate}:"
 
 
-Step = Call | Copy | Loop | LoopCall | Cond | While
+Step = Call | Copy | Keep | Loop | LoopCall | Cond | While
 
 
 @dataclass(frozen=True, eq=False)
@@ -221,6 +248,7 @@ class Plan:
         results: where each result of the graph stands at the end.
         constants: contents of frame words before the first step.
         frame_bytes, arena_bytes: sizes of the two memories of a call.
+        rows: the memory of slots in the space ROW, by their numbers.
     """
 
     name: str
@@ -232,6 +260,7 @@ class Plan:
     frame_bytes: int
     arena_bytes: int
     steps: tuple[Step, ...]
+    rows: tuple[Row, ...] = ()
 
     def walk(self) -> Iterator[tuple[Step, int]]:
         """Every step with the number of loops around it, in order."""
@@ -316,6 +345,7 @@ def print_plan(plan: Plan) -> str:
         *(f"  {slot}: {t}" for slot, t in zip(plan.params, plan.inputs, strict=True)),
         *(f"  out{i}: {t}" for i, t in enumerate(plan.outputs)),
         *(f"  constant {slot} = {data.hex()}" for slot, data in plan.constants),
+        *(f"  row{i}: {row}" for i, row in enumerate(plan.rows)),
     ]
     return (
         "\n".join([*head, *_lines(plan.steps, "  "), *(f"  result {i}: {slot}" for i, slot in enumerate(plan.results))])

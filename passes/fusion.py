@@ -21,6 +21,7 @@ from ..ir.schedule import Group, Scheduler, form_of, is_small, worth_sharing
 from ..ir.stages import Stage, StagePlan, has_own_stage
 from .fusion_products import direct_product, is_large_product, reads_in_place
 from .operands import arranged
+from .rows_in_place import rows_in_place
 from .window_products import enclosed
 
 REPEATS = 3
@@ -33,7 +34,7 @@ def fuse(graph: Graph) -> Graph:
 
     The last few are remembered: a pass looks at what fusion would make.
     """
-    return _fused(*arranged(graph))
+    return _fused(*arranged(rows_in_place(graph, is_small_loop)))
 
 
 def _fused(graph: Graph, ordered: Container[Value]) -> Graph:
@@ -212,8 +213,8 @@ class _Fuser:
 
 
 def is_external(node: Node) -> bool:
-    """Whether a node is never part of a kernel: control, and products for BLAS."""
-    return node.op.has(Trait.CONTROL) or is_large_product(node) and not is_tiled(node)
+    """Whether a node is never part of a kernel: control, rows put in their place, and products for BLAS."""
+    return node.op.has(Trait.CONTROL) or node.op is OPS.row_update or is_large_product(node) and not is_tiled(node)
 
 
 # Small loops --------------------------------------------------------------------------------------------------------

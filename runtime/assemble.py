@@ -66,14 +66,21 @@ class Assembler:
         return position
 
     def pointer(self, slot: Slot) -> int:
-        """Appends a word that will hold the address of `slot`."""
+        """Appends a word that will hold the address of `slot`; for a row that moves, a step before each use sets it."""
         position = self.word(0)
+        if slot.space is Space.ROW:
+            row = self.plan.rows[slot.number]
+            base, index = self.cell(row.base), self.cell(row.index)
+            self.row(None, at.AIM, A=base, B=index, C=row.stride, E=row.offset, ARGUMENTS=position)
+            return position
         offset = slot.offset + 8 * at.HEADER if slot.space is Space.FRAME else slot.offset
         self.pointers.setdefault((slot.space, slot.number), []).append((position, offset))
         return position
 
     def cell(self, slot: Slot) -> int:
         """A word that holds the address of `slot`, shared by all rows that need one."""
+        if slot.space is Space.ROW:
+            return self.pointer(slot)
         key = Slot(slot.space, slot.number, slot.offset, 0, "")
         if key not in self.cells:
             self.cells[key] = self.pointer(slot)
@@ -81,6 +88,10 @@ class Assembler:
 
     def table(self, slots: Sequence[Slot]) -> int:
         """An argument table: the frame, then the slots."""
+        for slot in slots:
+            if slot.space is Space.ROW:  # words of its own, which must not come between those of the table
+                self.cell(self.plan.rows[slot.number].base)
+                self.cell(self.plan.rows[slot.number].index)
         position = self.word(0)
         self.pointers.setdefault((Space.FRAME, 0), []).append((position, 0))
         for slot in slots:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from ..ir.errors import VerifyError
-from ..ir.plan import EMPTY, Body, Call, Cond, Copy, Loop, LoopCall, Plan, Slot, Space, Step, While, walk
+from ..ir.plan import EMPTY, Body, Call, Cond, Copy, Keep, Loop, LoopCall, Plan, Slot, Space, Step, While, walk
 
 Place = tuple[Space, int, int, int]
 """(space, number, first byte, end byte)."""
@@ -103,6 +103,8 @@ def _block(memory: Memory, steps: Sequence[Step]) -> None:
                 if step.source.nbytes != step.target.nbytes:
                     raise VerifyError(f"a copy of different sizes: {step}")
                 memory.write(step.target, step)
+            case Keep():
+                memory.read(step.row, step)
             case Loop():
                 _loop(memory, step)
             case While():

@@ -152,6 +152,10 @@ def proceed(frame):
                 load(load(frame, load(row, at.A)), 0),
                 load(row, at.B),
             )
+        elif op == at.AIM:
+            first = load(frame, load(row, at.A)) + load(row, at.E)
+            moved = load(row, at.C) * load(load(frame, load(row, at.B)), 0)
+            store(frame, load(row, at.ARGUMENTS), first + moved)
         elif op == at.COPY_WORD:
             store(load(frame, load(row, at.A)), 0, load(load(frame, load(row, at.B)), 0))
         elif op == at.COPY_HALF:

@@ -48,6 +48,7 @@ JUMP = 11  # goes on D bytes further
 BRANCH = 12  # goes on D bytes further when the byte at P(A) is 0
 WHILE_END = 13  # goes on D bytes further; loop state at W(C); E as for LOOP_END
 COPY_BYTE = 14  # one byte from P(B) to P(A)
+AIM = 16  # W(ARGUMENTS) becomes P(A) + E + C * *P(B)
 LOOP_TURN = 15  # one more iteration of the loop at W(C): goes on D bytes further when it was the last
 
 # State of a loop in the frame. The first word is the index that the body reads.

@@ -12,7 +12,7 @@ from ..backends.base import KernelCall, KernelCalls
 from ..ir.errors import VerifyError
 from ..ir.graph import Graph, Node, Value
 from ..ir.ops import OPS
-from ..ir.plan import EMPTY, Body, Call, Carry, Cond, Copy, Last, Loop, LoopCall, Plan, Space, While
+from ..ir.plan import EMPTY, Body, Call, Carry, Cond, Copy, Keep, Last, Loop, LoopCall, Plan, Row, Space, While
 from ..ir.types import TensorType
 from .buffers import Buffer, Pending, place_in_arena
 from .regions import NONE, Memory, Move, Region, must_share
@@ -48,6 +48,7 @@ def plan_program(graph: Graph, calls: KernelCalls) -> Plan:
         8 * memory.words,
         arena,
         placed(tuple(steps)),
+        tuple(Row(x.slot("%rows").placed(), i.slot("%index").placed(), *moves) for x, i, *moves in memory.rows),
     )
 
 
@@ -90,6 +91,8 @@ class Lowering(Region):
         elif node.op is OPS.empty:
             self.names[node.output] = EMPTY
             self.settle(node.output, self.memory.nothing)
+        elif node.op is OPS.row_update:
+            self.row(node)
         elif node.op is OPS.loop:
             self.loop(i, node)
         elif node.op is OPS.while_loop:
@@ -112,6 +115,13 @@ class Lowering(Region):
         """The outputs of `node` stand in `buffers` now."""
         for output, buffer in zip(node.outputs, buffers, strict=True):
             self.settle(output, buffer)
+
+    def row(self, node: Node) -> None:
+        """A row of a sequence, which usually stands there already."""
+        x, u, _ = node.inputs
+        row = self.rows[node]
+        self.move_all([Move(self.slot(u), row, "a row of a sequence stands elsewhere, where it is needed too")], node)
+        self.emit(Keep(row.slot(self.label(u)), self.slot(x), node), [row])
 
     # Kernels
 
@@ -227,11 +237,13 @@ class Lowering(Region):
         buffers = self.carry_in(i, node, 2, carried)
         start, stop, index = self.slot(node.inputs[0]), self.slot(node.inputs[1]), self.memory.index()
         self.memory.enter_loop([start.buffer, stop.buffer, *map(self.at, node.inputs[2 + carried :]), *buffers])
+        rows = len(self.memory.rows)
         inner = self.iteration(node, index, buffers, buffers)
         others = [self.fresh(b.nbytes) if k < carried and inner.must_alternate(k) else b for k, b in enumerate(buffers)]
         if others == buffers:
             regions = [inner]
         else:
+            del self.memory.rows[rows:]
             regions = [self.iteration(node, index, buffers, others), self.iteration(node, index, others, buffers)]
             self.memory.tick(others)
         bodies = tuple(self.body(region, region.graph.params[1 : 1 + carried]) for region in regions)

@@ -42,10 +42,10 @@ def changes(node: Node, calls: Sequence[KernelCall]) -> list[tuple[Value, Value]
 
 def aliases_of(graph: Graph, calls: KernelCalls) -> dict[Value, Value]:
     """The views that need no code, with the value whose memory they are; others than `reshape` are read by library
-    calls only."""
+    calls only. A sequence with another row is where it was."""
     roots: dict[Value, Value] = {}
     for node in graph.nodes:
-        if node.op.has(Trait.VIEW) and node not in calls:
+        if node.op.has(Trait.VIEW) and node not in calls or node.op is OPS.row_update:
             roots[node.output] = roots.get(node.inputs[0], node.inputs[0])
     return roots
 
@@ -57,6 +57,8 @@ class Memory:
         self.calls = calls
         self.time = 0
         self.arena: list[Buffer] = []
+        self.rows: list[tuple[Buffer, Buffer, int, int]] = []
+        """For each buffer in the space ROW: the sequence, the index, the first byte, the bytes that it moves on."""
         self.words = 0
         self.constants: dict[bytes, Buffer] = {}
         self.nothing = Buffer(Space.FRAME, 0, 0)  # where values stand that hold nothing yet (the op `empty`)
@@ -80,6 +82,11 @@ class Memory:
     def index(self) -> Buffer:
         """The index of a new loop: the first word of its state."""
         return Buffer(Space.FRAME, 0, 8, self.word(8 * LOOP_WORDS).offset)
+
+    def row(self, base: Buffer, index: Buffer, nbytes: int, step: int, offset: int) -> Buffer:
+        """Memory that is row `step * index + offset` of a sequence."""
+        self.rows.append((base, index, offset * nbytes, step * nbytes))
+        return Buffer(Space.ROW, len(self.rows) - 1, nbytes)
 
     def loop_name(self, index: Buffer) -> str:
         """The name of a loop's index: both bodies of a loop read the same one."""
@@ -144,6 +151,7 @@ class Region:
         self.place: dict[Value, Buffer] = {}
         self.residents: dict[Buffer, list[Value]] = {}
         self.steps: list[Any] = []
+        self.rows: dict[Node, Buffer] = {}
         mark = f"'{memory.regions}" if memory.regions else ""
         memory.regions += 1
         self.names = {v: f"%{name}{mark}" for v, name in value_names(graph).items()} | dict(labels or {})
@@ -152,6 +160,7 @@ class Region:
         self.want: dict[Value, Buffer] = {}  # where a result has to end
         for result, target in zip(graph.results, targets, strict=True):
             self.want.setdefault(self.find(result), target)
+        self._want_rows()
         self.nodes = readers_first(graph, self.find, self.overwrites())
         self.last_use: dict[Value, int] = {}
         self.defined: dict[Value, int] = {}
@@ -170,6 +179,17 @@ class Region:
                 target, root = self.want.get(self.find(output)), self.find(value)
                 if target is not None and self.last_use[root] == i and root in self.defined:
                     self.want.setdefault(root, target)
+
+    def _want_rows(self) -> None:
+        """Lets rows be computed where they belong."""
+        for node in self.graph.nodes:
+            if node.op is OPS.row_update:
+                x, u, index = node.inputs
+                attrs = node.attrs
+                row = self.memory.row(self.at(x), self.at(index), u.type.nbytes, attrs["step"], attrs["offset"])
+                self.local.add(row)
+                self.rows[node] = row
+                self.want.setdefault(self.find(u), row)
 
     def overwrites(self) -> Iterator[tuple[Node, Value]]:
         """What nodes would like to overwrite: what stands where their result must end, and what they change a part
@@ -219,6 +239,8 @@ class Region:
         numbers `allowed`."""
         if buffer not in self.local and buffer not in self.targets:
             return False
+        if buffer.space is Space.ROW and self.residents.get(buffer):
+            return False  # it stays there
         for value in self.residents.get(buffer, ()):
             last = self.last_use.get(value, -1)
             if last > i:

@@ -152,6 +152,31 @@ def _dynamic_slice_rule(b: Any, node: Any, g: Any, i: int) -> Any:
     return b.dynamic_update(_zeros(b, node.inputs[0], g.dtype), g, *_starts(node, 1)) if i == 0 else None
 
 
+# row_update
+
+
+def _infer_row_update(types: Types, attrs: Attrs) -> TensorType:
+    x, u, index = types
+    check_update("row_update", x, u)
+    check_positions("row_update", [index], 1)
+    if not x.rank or u.sizes != (1, *x.sizes[1:]):
+        raise ShapeError(f"row_update: {u.shape} is no row of {x.shape}")
+    return x
+
+
+def _row_update(x: np.ndarray, u: np.ndarray, index: np.ndarray, step: int, offset: int) -> np.ndarray:
+    return _dynamic_update(x, u, np.array(step * int(index) + offset), *[np.array(0)] * (x.ndim - 1))
+
+
+def _row_update_rule(b: Any, node: Any, g: Any, i: int) -> Any:
+    x, u, index = node.inputs
+    if i == 0:
+        return b.row_update(g, _zeros(b, u, g.dtype), index, **node.attrs)
+    row = b.add(b.mul(index, b.index_scalar(node.attrs["step"])), b.index_scalar(node.attrs["offset"]))
+    starts = row, *[b.index_scalar(0)] * (len(x.shape) - 1)
+    return b.dynamic_slice(g, *starts, sizes=u.shape) if i == 1 else None
+
+
 OPS.declare(
     "slice_update",
     infer=_infer_slice_update,
@@ -191,3 +216,15 @@ OPS.declare(
     traits=[Trait.INDEXED],
     torch_name="Select",
 )
+OPS.declare(
+    "row_update",
+    infer=_infer_row_update,
+    evaluate=_row_update,
+    attrs={"offset": int, "step": int},
+    arity=3,
+    vjp=_row_update_rule,
+    traits=[Trait.UPDATE, Trait.INDEXED],
+    torch_name="SelectScatter",
+)
+"""Row `step * index + offset` of a sequence that a loop carries: what fusion makes of a `dynamic_update` when the row
+can be computed where it belongs (passes/rows_in_place.py)."""
