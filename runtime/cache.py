@@ -40,14 +40,14 @@ class Code:
 
     Attributes:
         address: where it starts.
-        symbol: its name in the object code.
+        key: by which it is found.
         origin: `memory`, `disk` or `compiled`.
         reason: why it had to be compiled, "" when it had not.
         handle: what keeps the code in memory.
     """
 
     address: int
-    symbol: str
+    key: str
     origin: str
     reason: str = ""
     handle: Any = field(default=None, repr=False, compare=False)
@@ -107,8 +107,12 @@ class DiskCache:
             if data is not None:
                 return data, "disk", ""
             data = build()
-            self._write(key, data)
+            self.put(key, data)
         return data, "compiled", reason
+
+    def get(self, key: str) -> bytes | None:
+        """The data of an entry, if there is one."""
+        return self._read(key)[0]
 
     def _path(self, key: str) -> Path | None:
         return self.folder and self.folder / key[:2] / f"{key}-{_environment_digest()}.o"
@@ -146,7 +150,8 @@ class DiskCache:
                 return "compiled before with another " + ", ".join(changed)
         return "not compiled before"
 
-    def _write(self, key: str, data: bytes) -> None:
+    def put(self, key: str, data: bytes) -> None:
+        """Makes or replaces an entry."""
         path = self._path(key)
         if path is None:
             return
@@ -238,20 +243,39 @@ class CodeCache:
         keys = [_digest("kernel", source.text) for source in sources]
         by_key = dict(zip(keys, sources, strict=True))
         with self._lock:
-            missing = {key: source for key, source in by_key.items() if key not in self._known}
-            fresh = self._load(missing) if missing else {}
-            self._known.update({key: replace(code, origin="memory", reason="") for key, code in fresh.items()})
-            codes = [fresh.pop(key, self._known[key]) for key in keys]
-            for code in codes:
-                self.statistics.count(code)
-            return codes
+            objects = {
+                key: self.disk.fetch(key, functools.partial(_compile, source, _symbol(key)))
+                for key, source in by_key.items() if key not in self._known
+            }
+            return self._loaded(keys, objects)
 
-    def _load(self, sources: Mapping[str, Source]) -> dict[str, Code]:
-        """Fetches or compiles kernels and loads them together."""
-        objects = [self.disk.fetch(key, functools.partial(_compile, s, _symbol(key))) for key, s in sources.items()]
-        handle = seam.loader().load_objects([data for data, _, _ in objects])
-        return {key: Code(handle.address(_symbol(key)), _symbol(key), origin, reason, handle)
-                for key, (_, origin, reason) in zip(sources, objects, strict=True)}
+    def known(self, keys: Sequence[str]) -> list[Code] | None:
+        """The code of kernels by their keys; None when some of it would have to be compiled."""
+        with self._lock:
+            found = {key: self.disk.get(key) for key in dict.fromkeys(keys) if key not in self._known}
+            objects = {key: (data, "disk", "") for key, data in found.items() if data is not None}
+            return self._loaded(keys, objects) if len(objects) == len(found) else None
+
+    def _loaded(self, keys: Sequence[str], objects: Mapping[str, tuple[bytes, str, str]]) -> list[Code]:
+        """The code of `keys`, after `objects`, (object code, origin, reason) by key, were loaded together."""
+        fresh = {}
+        if objects:
+            handle = seam.loader().load_objects([data for data, _, _ in objects.values()])
+            fresh = {key: Code(handle.address(_symbol(key)), key, origin, reason, handle)
+                     for key, (_, origin, reason) in objects.items()}
+        self._known.update({key: replace(code, origin="memory", reason="") for key, code in fresh.items()})
+        codes = [fresh.pop(key, self._known[key]) for key in keys]
+        for code in codes:
+            self.statistics.count(code)
+        return codes
+
+    def stored(self, identity: str) -> bytes | None:
+        """What was stored under `identity`, by this process or another one."""
+        return self.disk.get(_digest("stored", identity))
+
+    def store(self, identity: str, data: bytes) -> None:
+        """Stores data that `identity` is all that makes."""
+        self.disk.put(_digest("stored", identity), data)
 
     def module(self, identity: str, build: Callable[[], bytes]) -> Any:
         """The handle, to be kept, of other code, such as the executor's; `identity` is all that makes its content."""

@@ -8,20 +8,17 @@ from typing import Any
 
 import numpy as np
 
-from ..backends.base import KernelCalls
 from ..ir.errors import DTypeError, IndexRangeError, ShapeError, WeftError
 from ..ir.graph import Graph
 from ..ir.interpret import interpret
-from ..ir.plan import Call, LoopCall, Plan, Step
+from ..ir.plan import Call, LoopCall, Plan, Space, Step
 from ..ir.routines import Routine
 from ..ir.types import TensorType
 from . import layout as at
 from .assemble import Program, assemble
 from .builtins import builtin
-from .check_plan import check_plan
 from .frames import Frame
 from .native import Native, native
-from .planner import plan_program
 from .threads import ensure_workers
 
 Progress = Callable[[int, int], None]
@@ -43,12 +40,9 @@ class Executable:
     the results that are not written into a param.
     """
 
-    def __init__(self, graph: Graph, calls: KernelCalls, resolve: Resolve, verify: bool = False) -> None:
-        self.graph = graph
-        self.plan: Plan = plan_program(graph, calls)
-        if verify:
-            check_plan(self.plan)
-        self.program: Program = assemble(self.plan)
+    def __init__(self, plan: Plan, resolve: Resolve, program: Program | None = None) -> None:
+        self.plan: Plan = plan
+        self.program: Program = assemble(plan) if program is None else program
         self._native: Native = native()
         self._rows = self._with_addresses(resolve)
         self._profile: np.ndarray | None = None
@@ -110,15 +104,14 @@ class Executable:
         """All results for `arrays`, which are checked; those that the program writes are changed."""
         inputs = self._checked(arrays)
         new = iter(self.run(inputs))
-        writes = self.graph.notes.get("writes", {})
-        return [inputs[writes[j]] if j in writes else next(new) for j in range(len(self.graph.results))]
+        return [inputs[slot.number] if slot.space is Space.INPUT else next(new) for slot in self.plan.results]
 
     def _checked(self, arrays: Sequence[Any]) -> list[np.ndarray]:
         if len(arrays) != len(self.plan.inputs):
-            raise WeftError(f"{self.graph.name} takes {len(self.plan.inputs)} arrays, got {len(arrays)}")
-        written = set(self.graph.notes.get("writes", {}).values())
+            raise WeftError(f"{self.plan.name} takes {len(self.plan.inputs)} arrays, got {len(arrays)}")
+        written = {slot.number for slot in self.plan.results if slot.space is Space.INPUT}
         return [
-            _checked(f"argument {i} of {self.graph.name}", a, t, i in written)
+            _checked(f"argument {i} of {self.plan.name}", a, t, i in written)
             for i, (a, t) in enumerate(zip(arrays, self.plan.inputs, strict=True))
         ]
 
@@ -175,7 +168,7 @@ class Executable:
         """The error that the status word stands for."""
         status, step = int(frame.words[at.STATUS]), self.program.steps[self._row(frame)]
         if status in _REFUSED:
-            return _REFUSED[status](self.graph.name)
+            return _REFUSED[status](self.plan.name)
         loc = step.node.loc if step is not None and step.node is not None else None
         if status == at.EMPTY_LOOP:
             error: WeftError = WeftError("a loop whose last iteration's values are used ran no iteration")

@@ -22,6 +22,7 @@ from weft.runtime.check_plan import check_plan
 from weft.runtime.executable import Executable, InterpretedExecutable
 from weft.runtime.lowlevel import translate
 from weft.runtime.memory import load, store, store8
+from weft.runtime.planner import plan_program
 
 N = 12
 VECTOR, SCALAR = TensorType((N,), int64), TensorType((), int64)
@@ -114,7 +115,7 @@ def kernel_calls(graph: Graph) -> dict[Node, tuple[KernelCall, ...]]:
 
 def build(graph, addresses):
     """The executable, its plan checked."""
-    executable = Executable(graph, kernel_calls(graph), addresses)
+    executable = Executable(plan_program(graph, kernel_calls(graph)), addresses)
     check_plan(executable.plan)
     return executable
 
@@ -349,7 +350,7 @@ def test_the_plan_prints_every_step():
     body = Builder("body")
     _, x, y = body.param(SCALAR), body.param(VECTOR, "x"), body.param(VECTOR, "y")
     graph = loop_graph(body.finish([y, body.add(x, y)]), 2, 10)
-    executable = Executable(graph, kernel_calls(graph), lambda kernels: [0] * len(kernels))
+    executable = Executable(plan_program(graph, kernel_calls(graph)), lambda kernels: [0] * len(kernels))
     text = str(executable.plan)
     assert "for %i2@word[2] in" in text and "carry %x'1 = " in text and "call add(" in text and "copy " in text
 
@@ -375,7 +376,7 @@ def test_extent_known_at_run_time(addresses, chunk):
     calls = kernel_calls(graph)
     (node,) = (node for node in graph.nodes if node.op is OPS.neg)
     calls[node] = (KernelCall(Handwritten("neg"), (x, node.output), total, chunk, in_place=((1, 0),)),)
-    executable = Executable(graph, calls, addresses)
+    executable = Executable(plan_program(graph, calls), addresses)
     check_plan(executable.plan)
     for count in (0, 1, 3, 6):
         array = np.arange(N)

@@ -20,6 +20,7 @@ from weft.runtime.check_plan import check_plan
 from weft.runtime.executable import Executable
 from weft.runtime.lowlevel import translate
 from weft.runtime.memory import load, store
+from weft.runtime.planner import plan_program
 
 SCALAR = TensorType((), int64)
 FOREVER = 1 << 50
@@ -63,7 +64,7 @@ def resolve():
 
 def make(graph, calls, resolve):
     """The executable, its plan checked."""
-    executable = Executable(graph, calls, resolve)
+    executable = Executable(plan_program(graph, calls), resolve)
     check_plan(executable.plan)
     return executable
 

@@ -18,6 +18,7 @@ from weft.runtime.blas import thread_functions
 from weft.runtime.check_plan import check_plan
 from weft.runtime.executable import Executable
 from weft.runtime.native import native
+from weft.runtime.planner import plan_program
 from weft.runtime.threads import available_threads, set_num_threads
 
 RNG = np.random.default_rng(0)
@@ -25,7 +26,7 @@ RNG = np.random.default_rng(0)
 
 def run(graph, arrays):
     """The results of a graph of views and products, checked against the interpreter; and its plan."""
-    executable = Executable(graph, library_calls(graph), lambda kernels: [])
+    executable = Executable(plan_program(graph, library_calls(graph)), lambda kernels: [])
     check_plan(executable.plan)
     results = executable(arrays)
     for got, expected in zip(results, interpret(graph, arrays), strict=True):

@@ -25,15 +25,18 @@ from ..backends.python_source import python_source
 from ..ir.graph import Graph, Node
 from ..ir.interpret import interpret
 from ..ir.loops import Kernel
+from ..ir.plan import Plan
 from ..ir.resize import opened, resized
 from ..ir.sizes import Undecided
 from ..ir.stopwatch import Stopwatch
 from ..passes.fusion import fuse
 from ..passes.options import RECOMPUTE_FROM, Options
 from ..passes.pipeline import optimize
-from ..runtime import seam
+from ..runtime import seam, stored
 from ..runtime.cache import code_cache
+from ..runtime.check_plan import check_plan
 from ..runtime.executable import Executable
+from ..runtime.planner import plan_program
 from .dynamic import Sizes
 from .explain import explain
 from .memory_use import MemoryUse, memory_use
@@ -122,19 +125,64 @@ class Build:
             return {**kernels, **library_calls(fused, kernels)}
 
     @functools.cached_property
-    def executable(self) -> Executable:
-        """What runs."""
+    def plan(self) -> Plan:
+        """Where values live, and what runs."""
         calls = self.calls
         with self.watch.stage("plan"):
-            return Executable(self.fused, calls, self._addresses, verify=self.options.verify)
+            plan = plan_program(self.fused, calls)
+            if self.options.verify:
+                check_plan(plan)
+            return plan
 
-    def _addresses(self, kernels: Sequence[Any]) -> list[int]:
-        """The machine code of kernels, through the code cache."""
+    @property
+    def executable(self) -> Executable:
+        """What runs: as an earlier build left it on the disk, or made of the plan."""
+        return self._built[0]
+
+    @property
+    def seconds(self) -> Mapping[str, float]:
+        """What each stage took until there was something to run; what people read later costs more."""
+        return self._built[1]
+
+    @functools.cached_property
+    def _built(self) -> tuple[Executable, Mapping[str, float]]:
+        identity = self._identity()
+        executable = self._found(identity) or self._made(identity)
+        return executable, dict(self.watch.seconds)
+
+    def _identity(self) -> str | None:
+        """By what the program is found on the disk: nothing else may change what is made of the traced graph."""
+        options = self.options
+        if self.sizes is not None or options.verify or options.dump_ir is not None:
+            return None
+        return stored.identity(self.traced, f"{sorted(options.disabled)} {options.recompute_from}")
+
+    def _found(self, identity: str | None) -> Executable | None:
+        with self.watch.stage("find"):
+            found = None if identity is None else stored.find(identity)
+            if found is None:
+                return None
+            program, codes = found
+            self.origins.update(code.origin for code in codes)
+            return Executable(program.plan, lambda kernels: [code.address for code in codes], program.program)
+
+    def _made(self, identity: str | None) -> Executable:
+        plan, keys = self.plan, list[str]()
+        with self.watch.stage("plan"):
+            executable = Executable(plan, functools.partial(self._addresses, keys))
+        if identity is not None:
+            with self.watch.stage("keep"):
+                stored.keep(identity, stored.Stored(plan, executable.program, tuple(keys)))
+        return executable
+
+    def _addresses(self, keys: list[str], kernels: Sequence[Any]) -> list[int]:
+        """The machine code of kernels, through the code cache, whose keys are added to `keys`."""
         with self.watch.stage("emit"):
             sources = [llvm_source(kernel) for kernel in kernels]
         with self.watch.stage("compile"):
             codes = code_cache().kernels(sources) if sources else []
         self.origins.update(code.origin for code in codes)
+        keys += [code.key for code in codes]
         return [code.address for code in codes]
 
     def run(self, arrays: Sequence[Any], progress: Callable[[int, int], None] | None = None) -> list[np.ndarray]:
@@ -168,7 +216,7 @@ class Build:
                 assembly = seam.compiler().kernel_assembly
                 return "\n".join(assembly(llvm_source(kernel), kernel.name) for kernel in self._written())
             case "plan":
-                return str(self.executable.plan)
+                return str(self.plan)
         raise ValueError(f"no stage is named {stage!r}")
 
     def source(self) -> str:
@@ -181,7 +229,7 @@ class Build:
 
     def memory(self) -> MemoryUse:
         """Where the bytes of a call are."""
-        return memory_use(self.executable.plan, self.fused)
+        return memory_use(self.plan, self.fused)
 
     def explain(self) -> str:
         """Kernels and what they fused, library calls, copies, memory, time spent per stage."""

@@ -17,8 +17,9 @@ if TYPE_CHECKING:
     from .driver import Build
 
 
-TIMED = ("trace", "optimize", "fuse", "lower", "emit", "compile", "plan")
-"""The stages that take time, in order; `compile` loads machine code, too."""
+TIMED = ("trace", "find", "optimize", "fuse", "lower", "emit", "compile", "plan", "keep")
+"""The stages that take time, in order: `find` looks for the whole program on the disk, and loads its machine code if it
+is there; `compile` does it if only the kernels are; `keep` stores the program."""
 
 ORIGINS = {"compiled": "compiled", "disk": "on the disk", "memory": "in memory"}
 """Where machine code comes from -> in words."""
@@ -26,7 +27,7 @@ ORIGINS = {"compiled": "compiled", "disk": "on the disk", "memory": "in memory"}
 
 def explain(build: Build) -> str:
     """Kernels and what they fused, library calls, copies, memory, seconds per stage."""
-    plan = build.executable.plan
+    time, plan = _time(build), build.plan
     lines = list(_sizes(build))
     lines.append(f"{len(build.kernels())} kernel(s):")
     for node, calls in build.calls.items():
@@ -44,7 +45,7 @@ def explain(build: Build) -> str:
         lines.append(f"computed as a whole: a product, {value.type}: {why}")
     lines += [f"windows, {n.output.type}: {how}{_place(n)}" for n, how in described(build.optimized)]
     lines.append(f"arena: {plan.arena_bytes} bytes")
-    lines.append(_time(build))
+    lines.append(time)
     return "\n".join(lines)
 
 
@@ -60,7 +61,7 @@ def _sizes(build: Build) -> Iterator[str]:
 
 def _time(build: Build) -> str:
     """Where the time went, stage by stage, and where the kernels come from."""
-    seconds = {stage: build.watch.seconds[stage] for stage in TIMED if stage in build.watch.seconds}
+    seconds = {stage: build.seconds[stage] for stage in TIMED if stage in build.seconds}
     found = [f"{build.origins[origin]} {words}" for origin, words in ORIGINS.items() if build.origins[origin]]
     total = f"{sum(seconds.values()):.3f}" + (f" for kernels that were {', '.join(found)}" if found else "")
     return f"seconds: {', '.join(f'{stage} {spent:.3f}' for stage, spent in seconds.items())}; {total}"
