@@ -202,6 +202,8 @@ def _concatenate(walker: Walker, node: Node, indices: Indices) -> Walk:
         if not predicate.never:
             pieces.append((predicate, x, safe))
         offset += x.type.sizes[dim]
+    if not pieces:  # a value without elements
+        return walker.constant(0, node.output.dtype)
     result = yield pieces[-1][1:]
     for predicate, x, safe in reversed(pieces[:-1]):
         result = walker.chosen(node, predicate, (yield x, safe), result)

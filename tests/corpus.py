@@ -290,7 +290,8 @@ def stencil():
 @program
 def empty_and_single():
     def f(e, s):
-        return e * 2, e.sum(), weft.cat([e, s.view(1, 1).expand(1, 4)]), s.sum(), (s * s).view(1, 1) @ s.view(1, 1)
+        joined = weft.cat([e, s.view(1, 1).expand(1, 4)]), weft.stack([e, e], 1), F.pad(e, (1, 1)).t().softmax(1)
+        return e * 2, e.sum(), e.softmax(0), *joined, e.t() @ e, s.sum(), (s * s).view(1, 1) @ s.view(1, 1)
 
     return f, (weft.zeros(0, 4), weft.randn(1)), ()
 

@@ -295,9 +295,14 @@ def lcm(input: Tensor, other: Tensor) -> Tensor:
     return mul(quotient, other.abs())
 
 
+def _below_maximum(x: Tensor, dim: int) -> Tensor:
+    """`x` less its maximum along `dim`; where there are no elements, there is none."""
+    return sub(x, x.detach().amax(dim, keepdim=True)) if x.numel() else x
+
+
 def softmax_parts(input: Tensor, dim: int) -> tuple[Tensor, Tensor]:
     """(x - max, log of the sum of its exponentials), both with `dim` kept: what softmax and log_softmax are made of."""
-    shifted = sub(input, input.detach().amax(dim, keepdim=True))
+    shifted = _below_maximum(input, dim)
     return shifted, exp(shifted).sum(dim, keepdim=True)
 
 
@@ -305,7 +310,7 @@ def softmax_parts(input: Tensor, dim: int) -> tuple[Tensor, Tensor]:
 def softmax(input: Tensor, dim: int, dtype: Any = None) -> Tensor:
     """exp(x) / sum(exp(x)) along `dim`, computed without overflow."""
     x = EMIT.cast(input, dtype if dtype is not None else floating_type(input))
-    numerator = exp(sub(x, x.detach().amax(dim, keepdim=True)))
+    numerator = exp(_below_maximum(x, dim))
     return named(div(numerator, numerator.sum(dim, keepdim=True)), "SoftmaxBackward0")
 
 
