@@ -18,11 +18,17 @@ from ..ir.op import Trait
 from ..ir.ops import OPS
 from ..ir.product_tiles import is_tiled
 from ..ir.schedule import Group, Scheduler, form_of, is_small, worth_sharing
+from ..ir.sizes import typical
 from ..ir.stages import Stage, StagePlan, has_own_stage
+from ..ir.windows import steps_of
 from .fusion_products import direct_product, is_large_product, reads_in_place
 from .operands import arranged
 from .rows_in_place import rows_in_place
 from .window_products import enclosed
+
+COPIED_SIZE = 1 << 16
+"""Elements from which a view is copied by a kernel of its own: up to four times as fast as the runtime's routine for
+all views, which needs no compiling."""
 
 REPEATS = 3
 """From this many groups of one form on, each is a kernel of its own, which is compiled once."""
@@ -86,7 +92,15 @@ class _Fuser:
         root: Node | None = node
         while root is not None and root.op.has(Trait.VIEW):
             root = self.producers.get(root.inputs[0])
-        return root is None or has_own_stage(root) or is_external(root)
+        in_memory = root is None or has_own_stage(root) or is_external(root)
+        return in_memory and not self._deserves_kernel(node)
+
+    def _deserves_kernel(self, view: Node) -> bool:
+        """Whether a view that somebody wants as contiguous memory is so large that a kernel for its copy pays."""
+        if typical(view.output.type.size) < COPIED_SIZE:
+            return False
+        found = steps_of(view.output, self.producers)
+        return found is None or not found.is_whole(view.output.type.sizes)
 
     def _is_read_in_place(self, view: Node, readers: Container[Stage | Node]) -> bool:
         """Whether products read a view where it stands, directly or through other views."""
