@@ -34,6 +34,12 @@ class Steps:
     offset: int
     steps: tuple[int, ...]
 
+    def is_whole(self, sizes: Sequence[Dim]) -> bool:
+        """Whether this is the whole base, element by element."""
+        dense = [prod(sizes[k + 1 :]) for k in range(len(sizes))]
+        steps = zip(sizes, self.steps, dense, strict=True)
+        return self.base.type.size == prod(sizes) and self.offset == 0 and all(n == 1 or s == d for n, s, d in steps)
+
     def at(self, indices: Sequence[IndexLike]) -> Index:
         """The position in memory of an element."""
         total: Index = sum((i * s for i, s in zip(indices, self.steps, strict=True) if s != 0), start=_ZERO)  # type: ignore[assignment]
