@@ -80,8 +80,10 @@ def identity(graph: Graph, options: str) -> str:
 def find(identity: str) -> tuple[Stored, list[Code]] | None:
     """The program and the code of its kernels, when the disk has both."""
     data = code_cache().stored(identity)
-    stored = None if data is None else pickle.loads(data)
-    codes = None if stored is None else code_cache().known(stored.keys)
+    if data is None:
+        return None
+    stored: Stored = pickle.loads(data)
+    codes = code_cache().known(stored.keys)
     return None if codes is None else (stored, codes)
 
 
