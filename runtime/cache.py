@@ -20,6 +20,7 @@ from typing import Any, Protocol
 from ..backends.native.locks import ForkSafeLock
 from ..ir.errors import CacheWarning
 from . import seam
+from .side_by_side import side_by_side
 
 _MAGIC = b"weft code 1\n"
 _DIGEST = 32
@@ -243,11 +244,11 @@ class CodeCache:
         keys = [_digest("kernel", source.text) for source in sources]
         by_key = dict(zip(keys, sources, strict=True))
         with self._lock:
-            objects = {
-                key: self.disk.fetch(key, functools.partial(_compile, source, _symbol(key)))
+            missing = {
+                key: functools.partial(self.disk.fetch, key, functools.partial(_compile, source, _symbol(key)))
                 for key, source in by_key.items() if key not in self._known
             }
-            return self._loaded(keys, objects)
+            return self._loaded(keys, dict(zip(missing, side_by_side([*missing.values()]), strict=True)))
 
     def known(self, keys: Sequence[str]) -> list[Code] | None:
         """The code of kernels by their keys; None when some of it would have to be compiled."""
@@ -279,8 +280,8 @@ class CodeCache:
 
     def module(self, identity: str, build: Callable[[], bytes]) -> Any:
         """The handle, to be kept, of other code, such as the executor's; `identity` is all that makes its content."""
+        data, origin, reason = self.disk.fetch(_digest("module", identity), build)
         with self._lock:
-            data, origin, reason = self.disk.fetch(_digest("module", identity), build)
             self.statistics.count(Code(0, "", origin, reason))
             return seam.loader().load_object(data)
 

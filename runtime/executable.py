@@ -43,8 +43,9 @@ class Executable:
     def __init__(self, plan: Plan, resolve: Resolve, program: Program | None = None) -> None:
         self.plan: Plan = plan
         self.program: Program = assemble(plan) if program is None else program
+        kernels = resolve([c for c in self.program.codes if not isinstance(c, Routine)])
         self._native: Native = native()
-        self._rows = self._with_addresses(resolve)
+        self._rows = self._with_addresses(kernels)
         self._profile: np.ndarray | None = None
         self._frames: dict[int, Frame] = {}
         """All frames by address; those that are free are chained from the entry."""
@@ -55,10 +56,9 @@ class Executable:
         self.kept = (self.entry, functions, results, sizes)
         self.run: Run = builtin("run", self._native.address("enter"), *self.kept)
 
-    def _with_addresses(self, resolve: Resolve) -> np.ndarray:
-        """The program's rows with the addresses of the kernels in them."""
-        kernels = [c for c in self.program.codes if not isinstance(c, Routine)]
-        found = iter(resolve(kernels))
+    def _with_addresses(self, kernels: Sequence[int]) -> np.ndarray:
+        """The program's rows with the addresses of the kernels, which are given, and of the routines in them."""
+        found = iter(kernels)
         addresses = [
             self._native.address(c.name) if isinstance(c, Routine) else next(found) for c in self.program.codes
         ]

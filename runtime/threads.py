@@ -18,6 +18,7 @@ from ..ir.errors import WeftError
 from . import layout
 from .memory import atomic_store
 from .native import Native, native
+from .side_by_side import available_threads
 
 _lock = threading.Lock()
 
@@ -64,11 +65,6 @@ class State:
     pool: Pool | None = None
     retired: list[Pool] = []
     threads: int | None = None
-
-
-def available_threads() -> int:
-    """The processors that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def get_num_threads() -> int:

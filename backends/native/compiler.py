@@ -12,7 +12,6 @@ from ...ir.errors import CompileError
 from ..llvm_source import LlvmSource
 from . import codegen
 from .llvm_arithmetic import Gate, LlvmArithmetic, WordCall, define
-from .target import LOCK
 from .words import definition_of
 
 
@@ -52,11 +51,10 @@ def kernel_assembly(source: LlvmSource, symbol: str = "kernel") -> str:
 
 def _guarded(finish: Callable[..., Any], source: LlvmSource, symbol: str) -> Any:
     """Completes and finishes; whatever goes wrong inside the compiler is one error that shows the text."""
-    with LOCK:
-        try:
-            return finish(*complete(source, symbol))
-        except CompileError:
-            raise
-        except Exception as error:
-            reason = f"{type(error).__name__}: {error}".strip()
-            raise CompileError(f"cannot compile a kernel: {reason}\n\n{source.text}") from error
+    try:
+        return finish(*complete(source, symbol))
+    except CompileError:
+        raise
+    except Exception as error:
+        reason = f"{type(error).__name__}: {error}".strip()
+        raise CompileError(f"cannot compile a kernel: {reason}\n\n{source.text}") from error

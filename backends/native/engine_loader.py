@@ -8,7 +8,11 @@ import llvmlite.binding as llvm
 
 from ...ir.errors import CompileError
 from .loader import call_kernel
-from .target import LOCK, new_machine
+from .locks import ForkSafeLock
+from .target import new_machine
+
+LOCK = ForkSafeLock()
+"""Held while anything is loaded: engines share LLVM's global context."""
 
 __all__ = ["CodeHandle", "call_kernel", "load_object", "load_objects"]
 

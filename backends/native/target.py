@@ -1,16 +1,15 @@
-"""The machine that code is generated for, and the lock under which LLVM is used. Imports llvmlite."""
+"""The machine that code is generated for. Imports llvmlite."""
 from __future__ import annotations
 
 import functools
+import threading
 from typing import Any
 
 import llvmlite.binding as llvm
 
 from .cpu import MAPS_OBJECTS
-from .locks import ForkSafeLock
 
-LOCK = ForkSafeLock()
-"""Held while anything is compiled or loaded: LLVM's global context is shared by all threads."""
+_own = threading.local()
 
 
 @functools.cache
@@ -36,7 +35,8 @@ def new_machine() -> Any:
     return target.create_target_machine(cpu=llvm.get_host_cpu_name(), features=features(), opt=3, **model)
 
 
-@functools.cache
 def machine() -> Any:
-    """The target machine with which this process compiles."""
-    return new_machine()
+    """The target machine with which this thread compiles."""
+    if not hasattr(_own, "machine"):
+        _own.machine = new_machine()
+    return _own.machine
