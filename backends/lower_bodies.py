@@ -18,6 +18,7 @@ from ..ir.types import TensorType, int64
 from ..ir.windows import WindowProduct, only_product
 from .base import KernelCall
 from .lower_builder import KernelBuilder
+from .lower_depth import least_rows
 from .lower_folds import fold_step, unit_of
 from .lower_groups import GroupWriter
 from .lower_lines import STACK_BYTES
@@ -176,7 +177,9 @@ class BodyWriter:
             return False
         loops = GroupPlan(self.builder, self.plan, group)
         columns = [s for s, w in zip(group.stages, ways, strict=True) if w.column]
-        self._divide(count, COLUMN_ROWS if columns else 1, LANES if loops.is_tiled else loops.block)
+        deep = any(nest.deep for nest in loops.nests)
+        least = least_rows(count) if deep else COLUMN_ROWS if columns else 1
+        self._divide(count, least, LANES if loops.is_tiled else loops.block)
         split: Dim
         blocks: Dim
         if self.chunk:
@@ -266,7 +269,7 @@ class BodyWriter:
         is_line = task is Task.LINE and value.type.rank == len(self.plan.stage_of[value].sizes)
         if at_most(value.type.size, 1) and not is_line:
             return Place()
-        if outside or task is Task.COLUMN_ARRAY:
+        if outside or task is Task.COLUMN_ARRAY or any(n.deep and n.parts[0].stage.value is value for n in loops.nests):
             return self.scratch(value)
         row_scalar = value.type.size == loops.count and loops.row is not None and loops.block == 1
         if not is_line and (row_scalar or not loops.read_later(value)):

@@ -17,6 +17,7 @@ from ..ir.sizes import Dim, divides, is_known
 from ..ir.stages import Kind, Stage
 from ..ir.types import int64
 from .lower_builder import apply, integer, lanes_left, splat
+from .lower_depth import cleared, continued, depth_of
 from .lower_folds import Accumulator, fold_step, inner_folds, new_accumulator, total_of, unit_of
 from .lower_lines import emit_line
 from .lower_nests import GroupPlan, Nest, Part, Piece, Task
@@ -42,6 +43,7 @@ class GroupWriter:
         self.builder, self.plan = points.builder, loops.plan
         self.base = self.builder.level
         self.rows: Sequence[Index | None] = [loops.row]
+        self.span: tuple[Index, Index] | None = None
         self.sums: dict[Stage, Accumulator] = {}
 
     def write(self) -> None:
@@ -51,7 +53,8 @@ class GroupWriter:
         if self.loops.is_tiled:
             self._write_tiles(first, end)
         elif self.loops.block > 1:
-            self._write_row_blocks(first, end)
+            self._write_deep_products(first, end)
+            self._write_row_blocks([nest for nest in self.loops.nests if not nest.deep], first, end)
         elif self.loops.row is not None:
             self._write_rows(self.loops.row, first, end, self.loops.row, self.loops.nests)
         else:
@@ -69,7 +72,22 @@ class GroupWriter:
         self._write_nests(nests)
         self.builder.close()
 
-    def _write_row_blocks(self, first: Index, end: Index) -> None:
+    def _write_deep_products(self, first: Index, end: Index) -> None:
+        """Products of long rows, which come before anything else, block by block of the contracted axis."""
+        for nest in self.loops.nests:
+            if nest.deep:
+                (part,) = nest.parts
+                size, depth = depth_of(part.stage)
+                cleared(self.points, part.stage, first, end)
+                start = self.builder.variable("depth", size)
+                self.builder.open(start, 0, size, depth)
+                self.span = start, self._least(start + depth, Constant(size), size)
+                self._write_row_blocks([nest], first, end)
+                self.span = None
+                self.builder.close()
+                self.points.places[part.stage.value].level = self.builder.level
+
+    def _write_row_blocks(self, nests: Sequence[Nest], first: Index, end: Index) -> None:
         """Blocks of rows, and what is left over. Nests with products do all rows of a block at once."""
         builder, loops, step = self.builder, self.loops, self.loops.block
         if is_known(loops.count):
@@ -79,20 +97,20 @@ class GroupWriter:
         else:
             row = builder.variable("block", loops.count - step + 1)
             builder.open(row, first, end // step * step, step)
-        for products, nests in groupby(loops.nests, lambda nest: bool(nest.products)):
+        for products, some in groupby(nests, lambda nest: bool(nest.products)):
             if products:
                 self.rows = [row + r for r in range(step)]
-                self._write_nests(nests)
+                self._write_nests(some)
             else:
                 r = builder.variable("r", step)
-                self._write_rows(r, 0, Constant(step), row + r, nests)
+                self._write_rows(r, 0, Constant(step), row + r, some)
         builder.close()
         if not is_known(loops.count):
             assert loops.row is not None
-            self._write_rows(loops.row, end // step * step, end, loops.row, loops.nests)
+            self._write_rows(loops.row, end // step * step, end, loops.row, nests)
         elif rest := loops.count % step:
             last, whole = builder.variable("last", rest), loops.count - rest
-            self._write_rows(last, 0, end - whole, whole + last, loops.nests)
+            self._write_rows(last, 0, end - whole, whole + last, nests)
 
     def _write_nests(self, nests: Iterable[Nest]) -> None:
         for nest in nests:
@@ -260,6 +278,8 @@ class GroupWriter:
         """The elements that a stage gives at some points."""
         if part.stage.kind is Kind.MAP:
             return [self.points.computed(part.stage.value, indices) for indices in points]
+        if self.span is not None:
+            return continued(self.points, part.stage, self.span, points)
         return inner_folds(self.points, self.plan, part.stage, part.extra, points)
 
     def _add_to_columns(self, part: Part, points: Sequence[Sequence[Index]]) -> None:
@@ -309,7 +329,8 @@ class GroupWriter:
         assert row is not None
         columns = nest.loops[-1].size
         tile = builder.variable("tile", self.loops.count - LANES + 1)
-        column = builder.variable("column", columns - LANES + 1)
+        last = columns - LANES + 1  # a variable of one value would be a constant, which stands for no vector
+        column = builder.variable("column", max(last, 2) if is_known(last) else last)
         whole = builder.whole_steps(first, end, LANES)
         edge = builder.whole_steps(Constant(0), Constant(columns), LANES)
         builder.open(tile, first, whole, LANES)

@@ -21,6 +21,7 @@ from ..ir.schedule import Group, Rows, best_rows
 from ..ir.sizes import Undecided, divides, is_known, typical
 from ..ir.stages import Kind, Stage, StagePlan
 from .lower_builder import KernelBuilder
+from .lower_depth import is_deep
 from .lower_spaces import Loop, merged_loops
 
 FEWEST_LANES = 10
@@ -153,6 +154,7 @@ class Nest:
         parts: the stages.
         loops: the merged loops.
         pieces: the innermost loop, cut where conditions on its variable change.
+        deep: whether its only stage is a product of long rows, which comes before all others.
         tiled: whether the row loop and the innermost loop go through memory in tiles, for the sake of transposed
             operands.
     """
@@ -161,6 +163,7 @@ class Nest:
     parts: list[Part] = field(default_factory=list)
     loops: list[Loop] = field(default_factory=list)
     pieces: list[Piece] = field(default_factory=list)
+    deep: bool = False
     tiled: bool = False
 
     @property
@@ -219,11 +222,19 @@ class GroupPlan:
             self._plan_loops(nest)
         if not any(nest.products for nest in self.nests):
             self.block = 1
+        for nest in self.nests:
+            nest.deep = self.block > 1 and bool(nest.products) and self.is_deep(nest.parts[0])
 
     @property
     def is_tiled(self) -> bool:
         """Whether rows are visited in tiles of LANES."""
         return any(nest.tiled for nest in self.nests)
+
+    def is_deep(self, part: Part) -> bool:
+        """Whether a part is a product of long rows that reads nothing of what the group computes."""
+        if not part.is_tiled or not is_deep(part.stage):
+            return False
+        return not any(r.value in self.group.values() for r in self.plan.access(part.stage).reads)
 
     def columns(self) -> Iterator[tuple[Nest, Part]]:
         """The column folds, with their nests."""
@@ -296,6 +307,8 @@ class GroupPlan:
         if not any(p.is_tiled for p in parts):
             return True
         cost = sum(self.plan.access(s).cost for s in self.group.stages if not is_tiled(s.node))
+        if any(self.is_deep(p) for p in parts):
+            return False
         return cost <= TILED_COST and all(p.task is not Task.ROW_FOLD for p in parts)
 
     def _same_point(self, part: Part, read: Read, producer: Part) -> bool:

@@ -60,7 +60,7 @@ def check(function, *operands, tolerance=1e-4):
     return compiled
 
 
-SIZES = [(64, 64, 64), (65, 70, 33), (37, 300, 49), (130, 65, 784), (40, 1000, 17), (16, 100, 80)]
+SIZES = [(64, 64, 64), (64, 64, 16), (65, 70, 33), (37, 300, 49), (130, 65, 784), (40, 1000, 17), (16, 100, 80)]
 
 
 @pytest.mark.parametrize("sizes", SIZES, ids=str)
@@ -90,6 +90,14 @@ def test_surroundings_are_in_the_kernel_of_the_product(sizes):
     x, w, b = arrays((m, k), (k, n), (n,))
     compiled = check(lambda x, w, b: weft.softmax((x * 2).tanh() @ w + b, -1) * 3, x, w, b)
     assert compiled.ir("plan").count("call ") == 1
+
+
+@pytest.mark.parametrize("sizes", [(130, 1100, 300), (37, 2000, 513)], ids=str)
+def test_long_rows_are_multiplied_block_by_block(sizes):
+    m, k, n = sizes
+    x, y = arrays((k, m), (k, n))
+    check(lambda x, y: x.t() @ y, x, y, tolerance=1e-3)
+    check(lambda x, y: ((x.t() @ y) * 0.1).softmax(1), x, y, tolerance=1e-3)
 
 
 def test_layers_follow_each_other_in_one_kernel():

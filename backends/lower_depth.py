@@ -1,0 +1,75 @@
+"""Products of long rows in tiles, block by block of the contracted axis: the block of the right operand that all rows
+of a chunk are multiplied by stays in the cache.
+
+The sums so far stand in the memory of the result. They are continued term by term, so that blocks change no bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ..ir.index import Index
+from ..ir.loops import Literal, Scalar
+from ..ir.sizes import Dim, is_known, typical
+from ..ir.stages import Stage
+from .lower_builder import splat
+from .lower_folds import fold_step
+from .lower_points import Points
+
+DEPTH = 256
+"""Terms of a sum that are added up at a time."""
+
+DEEP_BYTES = 1 << 19
+"""A right operand of at least so many bytes does not stay in the cache as a whole."""
+
+DEEP_ROWS, DEEP_CHUNKS = 128, 4
+"""Chunks have at least so many rows, if there are then so many chunks."""
+
+
+def is_deep(stage: Stage) -> bool:
+    """Whether a tiled product should be computed in blocks of its contracted axis."""
+    if len(stage.folded) != 1 or not is_known(stage.sizes[stage.folded[0]]):
+        return False
+    size = stage.sizes[stage.folded[0]] * stage.sizes[stage.kept[-1]] * stage.value.dtype.itemsize
+    return stage.sizes[stage.folded[0]] >= 2 * DEPTH and typical(size) >= DEEP_BYTES
+
+
+def least_rows(count: Dim) -> int:
+    """How many of `count` rows a chunk should have, at least."""
+    return max(1, min(DEEP_ROWS, typical(count) // DEEP_CHUNKS))
+
+
+def cleared(points: Points, stage: Stage, start: Index, stop: Index) -> None:
+    """Writes the zeros from which the sums of rows [start, stop) go on."""
+    place, builder = points.places[stage.value], points.builder
+    assert place.buffer is not None
+    row = stage.sizes[stage.kept[-1]]
+    index = builder.variable("j", stage.value.type.size)
+    builder.open(index, start * row, stop * row)
+    builder.store(place.buffer, index, Literal(0, stage.value.dtype), stage.node.loc)
+    builder.close()
+
+
+def continued(
+    points: Points, stage: Stage, span: tuple[Index, Index], places: Sequence[Sequence[Index]]
+) -> list[Scalar]:
+    """The sums at several points after the terms of `span`, which go on from those in memory."""
+    builder, (axis,) = points.builder, stage.folded
+    variable = builder.variable("k", stage.sizes[axis])
+    totals = []
+    for indices in places:
+        before = points.read(stage.value, [indices[d] for d in stage.kept])
+        start = before if points.vector is None else splat(before)
+        totals.append(builder.accumulator(stage.hint, start, stage.node.loc))
+    builder.open(variable, *span)
+    for total, indices in zip(totals, places, strict=True):
+        inside = [variable if d == axis else index for d, index in enumerate(indices)]
+        builder.set(total, fold_step(points, stage, total, inside), stage.node.loc)
+    builder.close()
+    return list(totals)
+
+
+def depth_of(stage: Stage) -> tuple[int, int]:
+    """The size of the contracted axis, and that of its blocks, which are as even as possible."""
+    size = stage.sizes[stage.folded[0]]
+    return size, -(-size // -(-size // DEPTH))
