@@ -28,6 +28,10 @@ TILED_WORK = 1 << 16
 LARGE_WORK, ENOUGH_ROWS = 1 << 20, 16
 """Products of more multiplications are cut into panels of rows, which takes so many; BLAS also cuts columns."""
 
+LARGEST_RIGHT = 1 << 20
+"""Bytes of a right operand, at most: every tile of rows reads it again, from the second cache if it fits. BLAS goes
+through a larger one in parts."""
+
 # Half-cycles: two vector sums start in a cycle. Measured on Zen 5.
 LATENCY = 8  # from one sum of an accumulator to its next
 NUMBER_COST, VECTOR_COST = 0.1, 0.25  # of reading a number or a vector: most of it hides behind the sums
@@ -96,6 +100,8 @@ def is_tiled(node: Node) -> bool:
     contracted = prod(node.inputs[0].type.sizes[k] for k in node.attrs["lhs_contract"])
     work = typical(prod(sizes) * contracted)
     if not free or not is_known(sizes[-1]) or sizes[-1] < LANES or work < TILED_WORK:
+        return False
+    if typical(contracted) * sizes[-1] * node.output.dtype.itemsize > LARGEST_RIGHT:
         return False
     batch, rows = prod(sizes[: len(node.attrs["rhs_batch"])]), prod(sizes[:-1])
     if typical(rows) < ENOUGH_ROWS and work > LARGE_WORK:

@@ -25,7 +25,8 @@ def product(rows, inner, columns):
     ("sizes", "tiled"),
     [
         ((64, 784, 256), True),
-        ((1024, 1024, 1024), True),
+        ((1024, 512, 512), True),
+        ((4096, 32000, 256), False),  # the second cache does not hold the right operand
         ((32, 128, 512), True),
         ((8, 8, 16), False),  # small
         ((500, 100, 10), False),  # less than a vector of columns
