@@ -112,6 +112,28 @@ def _check_index(f: FunctionText, call: Apply, values: list[str]) -> str:
     return f.let(f"select i1 {inside}, i64 {index}, i64 0")
 
 
+def _shuffle(of_lane: Callable[[int], int]) -> Callable[[FunctionText, Apply, list[str]], str]:
+    """Takes, for each lane, one element of the operands' lanes, which are numbered one operand after another."""
+
+    def shuffle(f: FunctionText, call: Apply, values: list[str]) -> str:
+        type_ = type_of(call.dtype.short, LANES)
+        places = [divmod(of_lane(lane), LANES) for lane in range(LANES)]
+        result = ""
+        for k in range(0, len(values), 2):
+            pair = values[k], values[k + 1] if k + 1 < len(values) else "poison"
+            mask = ", ".join(
+                f"i32 {(part - k) * LANES + place}" if k <= part < k + 2 else "i32 poison" for part, place in places
+            )
+            taken = f.let(f"shufflevector {type_} {pair[0]}, {type_} {pair[1]}, <{LANES} x i32> <{mask}>")
+            if result:
+                chosen = ", ".join(f"i32 {LANES * (part >= k) + lane}" for lane, (part, _) in enumerate(places))
+                taken = f.let(f"shufflevector {type_} {result}, {type_} {taken}, <{LANES} x i32> <{chosen}>")
+            result = taken
+        return result
+
+    return shuffle
+
+
 SPECIAL: Mapping[str, Callable[[FunctionText, Apply, list[str]], str]] = {
     "splat": _splat,
     "lane": _lane,
@@ -125,5 +147,7 @@ SPECIAL: Mapping[str, Callable[[FunctionText, Apply, list[str]], str]] = {
     "fold_minimum": _fold("minimum"),
     "fold_and": _fold("logical_and"),
     "fold_or": _fold("logical_or"),
+    **{f"every_{n}": _shuffle(lambda lane, n=n: lane * n) for n in (2, 3, 4)},
+    **{f"repeat_{n}": _shuffle(lambda lane, n=n: lane // n) for n in (2, 4)},
 }
 """Words with a meaning of their own: (function, call, its operands' values) -> value."""

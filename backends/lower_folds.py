@@ -6,16 +6,17 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import prod
 
 from ..ir.access import Access
-from ..ir.index import Constant, Index, Variable
+from ..ir.index import Constant, Index, Variable, unflatten
 from ..ir.loops import LANES, Apply, Literal, Local, Scalar
 from ..ir.sizes import divides, typical
 from ..ir.stages import Stage, StagePlan
 from ..ir.types import DType
 from .lower_builder import KernelBuilder, apply, lanes_left
 from .lower_points import Points
-from .lower_spaces import Loop
+from .lower_spaces import FEWEST_LANES, Loop, merged_loops
 
 FOLD_LANES = {
     "add": "fold_add",
@@ -99,9 +100,9 @@ def inner_folds(
         return [unit] * len(places)
     if not extra:
         return [fold_step(points, stage, None, indices) for indices in places]
-    loops = [Loop(builder.variable("k", stage.sizes[d]), (d,)) for d in extra]
-    inside = [_inside(indices, loops) for indices in places]
-    long = typical(loops[-1].size) >= 2 * LANES
+    loops = _loops(builder, plan, stage, extra, places[0])
+    inside = [_inside(stage, indices, loops) for indices in places]
+    long = typical(prod(loop.size for loop in loops)) >= 2 * LANES and typical(loops[-1].size) >= FEWEST_LANES
     if points.vector is None and long and _can_be_vector(plan, stage, inside[0], loops[-1].variable):
         return [_vector_fold(points, stage, loops, indices) for indices in inside]
     start = Literal(unit.value, unit.dtype, LANES if points.vector is not None else 1)
@@ -115,10 +116,22 @@ def inner_folds(
     return list(totals)
 
 
-def _inside(indices: Sequence[Index], loops: Sequence[Loop]) -> list[Index]:
+def _loops(
+    builder: KernelBuilder, plan: StagePlan, stage: Stage, extra: Sequence[int], indices: Sequence[Index]
+) -> list[Loop]:
+    """Loops over the axes `extra` of a stage's space, as few as all positions allow."""
+    report, axes = Access(plan.stored, plan.producers), [stage.axes[d] for d in extra]
+    stage.walk(report, [stage.axes[d] if d in extra else index for d, index in enumerate(indices)])
+    merged = merged_loops(builder, [stage.sizes[d] for d in extra], report.expressions(), axes, "k")
+    return [Loop(loop.variable, tuple(extra[k] for k in loop.dims)) for loop in merged]
+
+
+def _inside(stage: Stage, indices: Sequence[Index], loops: Sequence[Loop]) -> list[Index]:
     inner = list(indices)
     for loop in loops:
-        inner[loop.dims[0]] = loop.variable
+        parts = unflatten(loop.variable, [stage.sizes[d] for d in loop.dims])
+        for d, index in zip(loop.dims, parts, strict=True):
+            inner[d] = index
     return inner
 
 

@@ -22,6 +22,7 @@ from .lower_folds import Accumulator, fold_step, inner_folds, new_accumulator, t
 from .lower_lines import emit_line
 from .lower_nests import GroupPlan, Nest, Part, Piece, Task
 from .lower_points import Points
+from .lower_short import is_short, short_fold
 
 BLOCK, SHORTEST_BLOCK = 1 << 13, 8 * LANES
 """Sums of more elements than BLOCK are taken in blocks, and so are runs of at least SHORTEST_BLOCK in nested loops."""
@@ -278,6 +279,8 @@ class GroupWriter:
         """The elements that a stage gives at some points."""
         if part.stage.kind is Kind.MAP:
             return [self.points.computed(part.stage.value, indices) for indices in points]
+        if is_short(part.stage, part.extra):
+            return [short_fold(self.points, part.stage, part.extra, indices) for indices in points]
         if self.span is not None:
             return continued(self.points, part.stage, self.span, points)
         return inner_folds(self.points, self.plan, part.stage, part.extra, points)

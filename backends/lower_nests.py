@@ -22,6 +22,7 @@ from ..ir.sizes import Undecided, divides, is_known, typical
 from ..ir.stages import Kind, Stage, StagePlan
 from .lower_builder import KernelBuilder
 from .lower_depth import is_deep
+from .lower_short import is_short, places
 from .lower_spaces import Loop, merged_loops
 
 FEWEST_LANES = 10
@@ -95,7 +96,7 @@ def part_of(stage: Stage, rows: Rows, flat: bool) -> Part:
     """How a stage takes part in the nests of a row."""
     kept = [d for d in stage.kept if d not in rows.axes and stage.sizes[d] != 1]
     folded = [d for d in stage.folded if d not in rows.axes and stage.sizes[d] != 1]
-    if stage.kind is Kind.LINE:
+    if stage.kind is Kind.LINE and not (kept and is_short(stage, folded)):
         return Part(stage, rows, Task.LINE, kept, list(stage.folded))
     if rows.column:
         task = Task.COLUMN_ARRAY if kept else Task.COLUMN_SCALAR
@@ -261,7 +262,9 @@ class GroupPlan:
         """What the stages of a nest need at a point."""
         report = Access(self.plan.stored, self.plan.producers)
         for part in nest.parts:
-            part.stage.walk(report, self.indices(part, indices))
+            at = self.indices(part, indices)
+            for point in places(part.stage, part.extra, at) if is_short(part.stage, part.extra) else [at]:
+                part.stage.walk(report, point)
         return report
 
     # Which stages share a nest

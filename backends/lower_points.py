@@ -7,9 +7,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..ir.access import step_of
+from ..ir.access import spacing, step_of
 from ..ir.graph import Node, Value
-from ..ir.index import Constant, Index, Predicate, Variable, flatten, variables_of
+from ..ir.index import (
+    Constant,
+    Index,
+    IndexLike,
+    Predicate,
+    Quotient,
+    Remainder,
+    Sum,
+    Variable,
+    as_index,
+    flatten,
+    variables_of,
+)
 from ..ir.loops import LANES, Apply, Buffer, Literal, Load, Local, Position, Scalar
 from ..ir.points import Indices, Point, Walker
 from ..ir.sizes import Polynomial
@@ -103,9 +115,8 @@ class Points(Walker):
         key = ("load", buffer.name, position, lanes)
         found = self.builder.known(key)
         if found is None:
-            assert lanes == 1 or self.vector is None or step_of(position, self.vector) == 1, f"a vector at {position}"
             depth = max(level, self.builder.depth(position))
-            element = Load(buffer, position, lanes, self.count if lanes > 1 else None)
+            element = Load(buffer, position) if lanes == 1 else self._vector(buffer, position)
             found = self.builder.remember(key, self.builder.let(hint or buffer.name, element, depth), depth)
         return found
 
@@ -116,9 +127,57 @@ class Points(Walker):
         mask = Apply("first_lanes", (Position(self.count),), bool_, LANES)
         return apply("select", (mask, after, before), after.dtype)
 
+    def _vector(self, buffer: Buffer, position: Index) -> Scalar:
+        """The elements for successive values of the vector variable. Where these are not one behind another, all that
+        lie between the first and the last are loaded, and those that are wanted taken out."""
+        assert self.vector is not None
+        found = spacing(position, self.vector)
+        assert found is not None
+        step, repeats = found
+        if found == (1, 1):
+            return Load(buffer, position, LANES, self.count)
+        if repeats > 1:
+            count = Constant(LANES // repeats) if self.count is None else (self.count + (repeats - 1)) // repeats
+            return Apply(f"repeat_{repeats}", (Load(buffer, position, LANES, count),), buffer.dtype, LANES)
+        last = LANES - 1 if self.count is None else self.count - 1
+        parts = [
+            Load(buffer, position + k * LANES, LANES, self._at_least(last * step + (1 - k * LANES)))
+            for k in range(step)
+        ]
+        return Apply(f"every_{step}", tuple(parts), buffer.dtype, LANES)
+
+    def _at_least(self, count: IndexLike) -> Index | None:
+        """A number of lanes, none when it is negative; None for all of them."""
+        index = as_index(count)
+        if isinstance(index, Constant):
+            return None if index.value >= LANES else Constant(max(index.value, 0))
+        least = apply("maximum", (Position(index), Literal(0, int64)), int64)
+        return self.builder.bound("left", least, index.high)
+
     def number(self, index: Index) -> Scalar:
         """An index expression as an i64."""
-        return integer(index.value) if isinstance(index, Constant) else Position(index, self._lanes(index))
+        if isinstance(index, Constant):
+            return integer(index.value)
+        lanes = self._lanes(index)
+        if lanes == 1 or step_of(index, self.vector) == 1:
+            return Position(index, lanes)
+        return self._vector_number(index)
+
+    def _vector_number(self, index: Index) -> Scalar:
+        """The vector of an index expression for successive values of the vector variable, by arithmetic."""
+        if index == self.vector or self.vector not in variables_of(index):
+            return Position(index, self._lanes(index))
+        match index:
+            case Quotient(operand=operand, divisor=divisor):
+                return apply("floor_divide", (self._vector_number(operand), integer(divisor)), int64)
+            case Remainder(operand=operand, divisor=divisor):
+                return apply("remainder", (self._vector_number(operand), integer(divisor)), int64)
+        assert isinstance(index, Sum)
+        total: Scalar = integer(index.offset)
+        for atom, c in index.terms:
+            product = apply("mul", (self._vector_number(atom), integer(c)), int64)
+            total = apply("add", (total, product), int64)
+        return total
 
     def position(self, node: Node, index: Index) -> Scalar:
         number, dtype = self.number(index), node.output.dtype

@@ -31,8 +31,8 @@ from ..ir.sizes import Dim, Symbol, is_negative
 _OPERATORS = {name: {"and": "&", "or": "|"}.get(sign, sign) for name, sign in INFIX.items() if name != "div"}
 _BY_RESULT = frozenset({"convert", "bitcast", "select", "threefry"})
 _UNTYPED = frozenset(
-    "check_index lane first_lanes even_blocks odd_blocks fold_add fold_mul fold_maximum fold_minimum fold_and fold_or"
-    .split()
+    "check_index lane even_blocks odd_blocks first_lanes fold_add fold_mul fold_maximum fold_minimum fold_and "
+    "fold_or every_2 every_3 every_4 repeat_2 repeat_4".split()
 )
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from .costs import DEAR, op_cost
 from .graph import Node, Value
-from .index import Bound, Constant, Index, Predicate, Variable, coefficient, flatten, variables_of
+from .index import Bound, Constant, Index, Predicate, Quotient, Sum, Variable, coefficient, flatten, variables_of
 from .points import Indices, Point, Walker
 from .sizes import typical
 from .types import DType
@@ -132,7 +132,36 @@ class Access(Walker):
     def can_be_vector(self, variable: Variable) -> bool:
         """Whether elements for successive values of `variable` can be computed side by side, from contiguous or equal
         operands."""
-        return variable not in self.rigid and all(step_of(e, variable) in (0, 1) for e, _ in self.expressions())
+        if variable in self.rigid or any(step_of(b.expression, variable) not in (0, 1) for b in self.bounds):
+            return False
+        return all(_in_vectors(r, variable) for r in self.reads)
+
+
+SPACINGS = frozenset({(0, 1), (1, 1)})
+"""How the elements of a vector may lie in memory, whatever they are."""
+
+WIDE_SPACINGS = frozenset({(2, 1), (3, 1), (4, 1), (1, 2), (1, 4)})
+"""How elements of at least four bytes may lie, too."""
+
+
+def _in_vectors(read: Read, variable: Variable) -> bool:
+    """Whether the elements for successive values of `variable` can be loaded as a vector."""
+    found = spacing(read.position, variable)
+    return found in SPACINGS or found in WIDE_SPACINGS and read.value.dtype.itemsize >= 4
+
+
+def spacing(expression: Index, variable: Variable) -> tuple[int, int] | None:
+    """(step, repeats): `expression` moves by `step` after so many steps of `variable`, which starts at a multiple of
+    them; None when it moves otherwise."""
+    step = step_of(expression, variable)
+    if step is not None:
+        return step, 1
+    terms = expression.terms if isinstance(expression, Sum) else ((expression, 1),)
+    moving = [(atom, c) for atom, c in terms if variable in variables_of(atom)]
+    if len(moving) == 1 and isinstance(moving[0][0], Quotient) and moving[0][0].operand == variable:
+        atom, c = moving[0]
+        return c, atom.divisor
+    return None
 
 
 def step_of(expression: Index, variable: Variable) -> int | None:

@@ -220,7 +220,10 @@ _SPECIAL: dict[str, Any] = {
     "load_x16": _load_vector, "store_x16": _store_vector, "first_lanes": lambda count: np.arange(LANES) < count,
     "splat_x16": lambda x: np.full(LANES, _value(x)), "iota_x16": lambda i: i + np.arange(LANES),
     "lane": lambda vector, k: vector[k], "even_blocks": _blocks(0), "odd_blocks": _blocks(1),
-    "check_index": _check_index, "quotient": lambda i, n: i // n, "modulus": lambda i, n: i % n,
+    "check_index": _check_index,
+    "quotient": lambda i, n: i // n, "modulus": lambda i, n: i % n,
+    **{f"every_{n}": lambda *parts, n=n: np.concatenate(parts)[::n] for n in (2, 3, 4)},
+    **{f"repeat_{n}": lambda x, n=n: np.repeat(x[: LANES // n], n) for n in (2, 4)},
     "fold_and": _fold("logical_and"), "fold_or": _fold("logical_or"), "fold_add": _fold("add"),
     "fold_mul": _fold("mul"), "fold_maximum": _fold("maximum"), "fold_minimum": _fold("minimum"), **CONSTANTS,
 }

@@ -69,6 +69,11 @@ def _memory() -> Iterator[Word]:
     yield Word("splat_x16", "x", "vector", (), "a vector with every lane x")
     yield Word("iota_x16", "i", "vector", (), "the i64 vector i, i + 1, ... i + 15")
     yield Word("lane", "vector, k", "element", (), "lane k of a vector")
+    for n in (2, 3, 4):
+        operands = ", ".join(f"part{k}" for k in range(n))
+        yield Word(f"every_{n}", operands, "vector", (), f"every {n}th element of {n} vectors, from the first on")
+    for n in (2, 4):
+        yield Word(f"repeat_{n}", "vector", "vector", (), f"each of the first {LANES // n} lanes {n} times")
     yield Word("even_blocks", "vector, vector, n", "vector", (),
                "lanes in blocks of n (1, 2, 4 or 8): block 0 of the first vector, 0 of the second, 2, 2, 4, 4, ...")
     yield Word("odd_blocks", "vector, vector, n", "vector", (), "the same with blocks 1, 1, 3, 3, 5, 5, ...")
