@@ -116,7 +116,21 @@ def _may_share(scan: Scan, source: str, out: str, size: Dim, chunks: bool) -> bo
     stores, loads = scan.stores.get(out, []), scan.loads.get(source, [])
     if not stores or not loads or out in scan.loads or any(source not in s.needs for s in stores):
         return False
-    return all(_read_before(source, load, store, size, chunks) for load in loads for store in stores)
+    return all(
+        _read_before(source, load, store, size, chunks) for load in loads for store in _that_overwrite(load, stores)
+    )
+
+
+def _that_overwrite(load: Touch, stores: Sequence[Touch]) -> list[Touch]:
+    """The stores that may overwrite what is loaded: of those in the same loops the one at the same place, if there is
+    one, since every element is stored once."""
+    same = [s for s in stores if _names(s) == _names(load)]
+    there = [s for s in same if str(s.index) == str(load.index)]
+    return [s for s in stores if s not in same] + there if there else list(stores)
+
+
+def _names(touch: Touch) -> list[str]:
+    return [r.variable.name for r in touch.loops]
 
 
 def _element(buffer: str, index: Index) -> str:
@@ -128,13 +142,12 @@ def _read_before(source: str, load: Touch, store: Touch, size: Dim, chunks: bool
     different memory puts them in another order."""
     if _never_meet(load, store):
         return True
-    theirs, ours = [r.variable for r in load.loops], [r.variable for r in store.loops]
-    if [v.name for v in theirs] == [v.name for v in ours]:
+    if _names(load) == _names(store):
         same = str(load.index) == str(store.index) and _element(source, load.index) in store.needs
         return same and (load.body != store.body or load.order <= store.order)
     if load.order > store.order:
         return False
-    common = [v for v, w in zip(theirs, ours, strict=False) if v.name == w.name]
+    common = [r.variable for r, s in zip(load.loops, store.loops, strict=False) if r.variable.name == s.variable.name]
     if not common:
         return not chunks  # another chunk may read what this one has overwritten
     row = common[0]
