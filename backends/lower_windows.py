@@ -104,6 +104,16 @@ class WindowWriter:
     def _load(self, buffer: Buffer, index: Index, lanes: int) -> Local:
         return self.builder.let(buffer.name, Load(buffer, index, lanes), self.builder.level)
 
+    def _window(self, indices: Sequence[Index]) -> Local:
+        """A vector of the right operand; what lies between its elements is loaded, too."""
+        step, first = self.product.spacing, self.product.right.at(indices)
+        if step == 1:
+            return self._load(self.right, first, LANES)
+        rest = Constant(LANES + 1 - step)  # nothing behind the last element
+        counts = [None] * (step - 1) + [rest]
+        parts = tuple(Load(self.right, first + k * LANES, LANES, count) for k, count in enumerate(counts))
+        return self.builder.let(self.right.name, Apply(f"every_{step}", parts, self.dtype, LANES), self.builder.level)
+
     def _moved(self, moves: dict[int | None, IndexLike]) -> list[Index]:
         """The indices, some of them moved on."""
         return [i + moves[d] if d in moves else i for d, i in enumerate(self.indices)]
@@ -148,7 +158,7 @@ class WindowWriter:
         p = self.product
         sums = self._accumulators(self.rows * len(moves))
         self._open_folds(self.folded)
-        right = [self._load(self.right, p.right.at(self._moved(move)), LANES) for move in moves]
+        right = [self._window(self._moved(move)) for move in moves]
         for i in range(self.rows):
             left = self._load(self.left, p.left.at(self._moved({p.block: i})), 1)
             for k, vector in enumerate(right):
@@ -245,9 +255,7 @@ class WindowWriter:
         """Adds the products at one vector of lanes; those before `first` have been added already."""
         p = self.product
         self.indices[p.lane] = lane
-        right = [
-            self._load(self.right, p.right.at(self._moved({p.beside: j})), LANES) for j in range(self.beside)
-        ]
+        right = [self._window(self._moved({p.beside: j})) for j in range(self.beside)]
         for i in range(self.rows):
             left: Scalar = self._load(self.left, p.left.at(self._moved({p.block: i})), LANES)
             if first is not None:

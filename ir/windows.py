@@ -22,6 +22,9 @@ from .types import Axes, float32, float64
 OVERLAP = 2
 """An operand is read in place when it shows each element at least so often: stored, it would be so much larger."""
 
+SPACINGS = (1, 2, 3, 4)
+"""How far the elements of a vector may be apart in memory."""
+
 LANES = 16
 """Places of the innermost axis that there must be."""
 
@@ -98,9 +101,15 @@ class WindowProduct:
         return prod(self.sizes)
 
     @property
+    def spacing(self) -> int:
+        """How far the elements of a vector of the right operand are apart."""
+        return self.right.steps[self.lane]
+
+    @property
     def pitch(self) -> int:
-        """How far rows of the right operand are apart; 0 without rows."""
-        return 0 if self.row is None else self.right.steps[self.row]
+        """How far rows of the right operand are apart, in steps along a row; 0 where that is no whole number."""
+        steps = 0 if self.row is None else self.right.steps[self.row]
+        return 0 if steps % self.spacing else steps // self.spacing
 
     @property
     def flat(self) -> bool:
@@ -189,10 +198,10 @@ def _roles(node: Node, sizes: Axes, kept: int, left: Steps, right: Steps) -> Win
     only_right = [d for d in results if right.steps[d] and not left.steps[d]]
     block = max(only_left, key=lambda d: typical(sizes[d]), default=None)
     found = []
-    if results and results[-1] in only_right and right.steps[results[-1]] == 1:
+    if results and results[-1] in only_right and right.steps[results[-1]] in SPACINGS:
         row = results[-2] if len(results) > 1 and results[-2] in only_right else None
         found.append(WindowProduct(node, sizes, kept, left, right, results[-1], row, block, None))
-    if folded and left.steps[folded[-1]] == right.steps[folded[-1]] == 1:
+    if folded and left.steps[folded[-1]] == 1 and right.steps[folded[-1]] in SPACINGS:
         row, beside = (axes[-1] if axes else None for axes in (folded[:-1], only_right))
         found.append(WindowProduct(node, sizes, kept, left, right, folded[-1], row, block, beside))
     return max(filter(_is_legal, found), key=lambda p: p.used, default=None)

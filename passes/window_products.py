@@ -190,8 +190,8 @@ class _Windows(Rebuilder):
         view = steps_of(y, self.producers)
         if view is None or (row, column) != (x.type.rank - 2, x.type.rank - 1) or right_column != right_row + 1:
             return None
-        pitch = view.steps[right_row]
-        if not is_known(length, count) or not length < min(pitch, LANES) or view.steps[right_column] != 1:
+        pitch, left = divmod(view.steps[right_row], view.steps[right_column] or 1)
+        if left or not is_known(length, count) or not length < min(pitch, LANES):
             return None
         places = (count - 1) * pitch + length
         as_it_is = direct_product(node, self.producers)
@@ -206,7 +206,7 @@ class _Windows(Rebuilder):
             wide, starts=(0,) * (row + 1), stops=(*lead, places), steps=(1,) * (row + 1)
         )
         shape = (*y.type.shape[:right_row], places, *y.type.shape[right_column + 1 :])
-        steps = (*view.steps[:right_row], 1, *view.steps[right_column + 1 :])
+        steps = (*view.steps[:right_row], *view.steps[right_column:])
         if min(steps) < 0:
             return None
         flat = self.as_strided(view.base, shape=shape, strides=steps, offset=view.offset)

@@ -62,7 +62,8 @@ CASES = [
     Conv((4, 3, 20, 20), (5, 3, 3, 3), dtype=weft.float64),
     Conv((4, 8, 20, 20), (8, 8, 1, 1), direct=(False, False, False)),  # no window overlaps another
     Conv((4, 8, 24, 24), (8, 8, 3, 3), stride=4, direct=(False, False, False)),
-    Conv((4, 8, 33, 33), (8, 8, 3, 3), stride=2, direct=(False, False, False)),  # strided vectors
+    Conv((4, 8, 33, 33), (8, 8, 3, 3), stride=2, direct=(True, False, True)),  # every second element
+    Conv((4, 3, 31, 26), (8, 3, 7, 7), stride=2, padding=3, direct=(True, False, True)),
     Conv((8, 16, 8, 8), (16, 16, 7, 7), direct=(True, True, False)),  # a few places only
 ]
 
