@@ -90,7 +90,8 @@ class _Writer:
                     text = scalar_text(f, self.memory, value)
                     self.memory.store(buffer, f.index(index), text, value.lanes, count and f.first_lanes(count))
                 case For():
-                    self.loop(s)
+                    if _rounds(s) != 0:
+                        self.loop(s)
                 case While():
                     self.while_loop(s)
 
