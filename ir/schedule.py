@@ -277,9 +277,15 @@ def worth_sharing(plan: StagePlan, group: Group, stage: Stage) -> bool:
     )
 
 
-def form_of(plan: StagePlan, stage: Stage) -> tuple[object, ...]:
-    """What two stages have in common whose code is the same but for constants."""
-    return stage.node.op.name, stage.sizes, stage.value.dtype, plan.access(stage).cost
+def form_of(plan: StagePlan, stage: Stage, sized: bool = True) -> tuple[object, ...]:
+    """What two stages have in common whose code is the same but for constants, and `sized`: for the same sizes."""
+    return stage.node.op.name, sized and stage.sizes, stage.value.dtype, plan.access(stage).cost
+
+
+def is_flat(plan: StagePlan, group: Group) -> bool:
+    """Whether a group is one loop over elements."""
+    count, ways = best_rows(plan, group)
+    return typical(count) > 1 and all(_flat(plan, s, w, count) for s, w in zip(group.stages, ways, strict=True))
 
 
 SMALL_COST = 200_000

@@ -17,7 +17,7 @@ from ..ir.graph import Graph, Node, Value
 from ..ir.op import Trait
 from ..ir.ops import OPS
 from ..ir.product_tiles import is_tiled
-from ..ir.schedule import Group, Scheduler, form_of, is_small, worth_sharing
+from ..ir.schedule import Group, Scheduler, form_of, is_flat, is_small, worth_sharing
 from ..ir.sizes import typical
 from ..ir.stages import Stage, StagePlan, has_own_stage
 from ..ir.windows import steps_of
@@ -154,7 +154,8 @@ class _Fuser:
         """What two groups have in common whose kernels are the same but for constants."""
         if group.external is not None:
             return (group.external,)
-        return tuple(form_of(self.plan, s) for s in group.stages)
+        sized = not is_flat(self.plan, group)
+        return tuple(form_of(self.plan, s, sized) for s in group.stages)
 
     def _fusion(self, stages: Sequence[Stage]) -> Node:
         """The fusion node that computes the values of `stages` that are needed elsewhere."""

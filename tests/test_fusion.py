@@ -108,6 +108,17 @@ def test_kernels_of_equal_form_are_one_kernel():
     assert len({llvm_source(c.kernel).text for c in kernels_of(graph)}) == 1
 
 
+def test_updates_of_tensors_of_many_sizes_are_one_piece_of_code():
+    b = Builder()
+    results = []
+    for n in (10, 37, 300, 999):
+        p, g = b.param(of(n), f"p{n}"), b.param(of(n), f"g{n}")
+        results.append(b.sub(p, b.scale(b.tanh(g), 0.1)))
+    graph = fused(b.finish(results))
+    assert ops_of(graph) == ["fusion"] * 4
+    assert len({llvm_source(c.kernel).text for c in kernels_of(graph)}) == 1
+
+
 def test_kernel_names_and_sources_do_not_depend_on_the_users_lines():
     calls = kernels_of(fuse(views_and_pieces())), kernels_of(fuse(views_and_pieces()))
     first, second = ([(c.kernel.name, python_source(c.kernel, locations=False)) for c in each] for each in calls)
