@@ -82,6 +82,7 @@ def table(case: Case, measured: Measured) -> str:
         "times the fastest": lambda t: f"{t.best / least:.2f}",
         "of the limit": lambda t: f"{measured.limits.share(case, t.best):.0%}",
         "beside a busy process": lambda t: f"{t.slowdown:.2f} x" if t.busy else "",
+        "import": lambda t: time_of(t.loading),
         "first call": lambda t: time_of(t.first_call),
         "second process": lambda t: time_of(t.second_start) if t.second_start else "",
         "arrays": lambda t: bytes_of(t.memory),
@@ -138,6 +139,7 @@ def goal_row(what: str, wanted: str, found: str, reached: bool) -> str:
 FIGURES: Mapping[str, tuple[str, Callable[[Timing], float], Callable[[float], str]]] = {
     "best": ("", lambda t: t.best, time_of),
     "first_call": (", first call", lambda t: t.first_call, time_of),
+    "start": (", import and first call", lambda t: t.start, time_of),
     "second_start": (", second process", lambda t: t.second_start, time_of),
     "slowdown": (", beside a busy process", lambda t: t.slowdown, times),
     "memory": (", arrays", lambda t: max(t.memory, NOISE), bytes_of),

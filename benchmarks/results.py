@@ -15,8 +15,10 @@ from machine import Limits
 class Timing:
     """What one peer did in one case."""
 
+    loading: float = 0.0
+    """Seconds that importing the library took."""
     first_call: float = 0.0
-    """Seconds of the first call, with empty caches: tracing and compiling."""
+    """Seconds of the first call, with empty caches: making the library ready, tracing and compiling."""
     second_start: float = 0.0
     """The same in a second process, with the caches that the first one filled."""
     grown: int = 0
@@ -30,6 +32,11 @@ class Timing:
     busy: list[float] = field(default_factory=list)
     """Seconds a step beside a process that keeps a core busy, a mean for each round: lost slices of time count."""
     problem: str = ""
+
+    @property
+    def start(self) -> float:
+        """Seconds from the import to the first answer: what one library loads when imported, another loads later."""
+        return self.loading + self.first_call
 
     @property
     def best(self) -> float:

@@ -4,6 +4,7 @@ medians.
 from __future__ import annotations
 
 import argparse
+import compileall
 import contextlib
 import importlib
 import importlib.util
@@ -36,6 +37,7 @@ class Worker:
         self.command = [sys.executable, str(Path(__file__).with_name("worker.py")), module, case.name, peer]
         self._open()
         answer = self._read()
+        self.timing.loading = answer.get("loading", 0.0)
         self.timing.first_call, self.timing.grown = answer.get("first_call", 0.0), answer.get("grown", 0)
         if second and answer:
             self.close()
@@ -139,6 +141,7 @@ def wanted_peers(case: Case, results: Results, options: argparse.Namespace) -> l
 def main(modules: Sequence[str], goals: Sequence[Goal | Share], arguments: Sequence[str] | None = None) -> None:
     """The command line: measures the cases of `modules` and prints their tables and the goals."""
     options = arguments_of(arguments)
+    write_bytecode()
     results = Results(options.json)
     cases: dict[str, Case] = {}
     for module in modules:
@@ -152,6 +155,14 @@ def main(modules: Sequence[str], goals: Sequence[Goal | Share], arguments: Seque
     print(goals_of(results, cases, goals))
     if options.page:
         replace_section(options.page, report(results, cases, goals))
+
+
+def write_bytecode() -> None:
+    """Byte-compiles weft, as installing it does: its peers are installed, weft may be a checkout."""
+    root = Path(importlib.import_module("weft").__path__[0])
+    compileall.compile_dir(root, maxlevels=0, quiet=1)
+    for package in root.glob("*/__init__.py"):
+        compileall.compile_dir(package.parent, quiet=1)
 
 
 def arguments_of(arguments: Sequence[str] | None) -> argparse.Namespace:

@@ -54,6 +54,7 @@ GOALS = (
     *(Goal(case, "weft", 1, FASTEST) for case in LARGE),
     *(Share(case, "weft", 0.8) for case in MEMORY),
     *(Goal(case, "weft", 1 if case in QUICK else 2, "JAX, jit", "first_call") for case in COMPILED),
+    *(Goal(case, "weft", 1, "JAX, jit", "start") for case in COMPILED),
     *(Goal(case, peer, 0.2, "torch.compile", "first_call") for case, peer in WAYS.items()),
     *(Goal(case, peer, 0.3, figure="second_start") for case, peer in WAYS.items()),
     *(Goal(case, peer, 1, of, "memory") for case, peer in WAYS.items() for of in ("weft, eager", "torch, eager")),
