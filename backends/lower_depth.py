@@ -1,7 +1,8 @@
 """Products of long rows in tiles, block by block of the contracted axis: the block of the right operand that all rows
 of a chunk are multiplied by stays in the cache.
 
-The sums so far stand in the memory of the result. They are continued term by term, so that blocks change no bit.
+The sums so far stand in the memory of the result; the sum of each block is added to them, which is also more accurate
+than one long sum.
 """
 
 from __future__ import annotations
@@ -10,17 +11,12 @@ from collections.abc import Sequence
 
 from ..ir.index import Index
 from ..ir.loops import Literal, Scalar
-from ..ir.sizes import Dim, is_known, typical
+from ..ir.product_tiles import DEPTH, goes_in_blocks
+from ..ir.sizes import Dim, typical
 from ..ir.stages import Stage
-from .lower_builder import splat
+from .lower_builder import apply, splat
 from .lower_folds import fold_step
 from .lower_points import Points
-
-DEPTH = 256
-"""Terms of a sum that are added up at a time."""
-
-DEEP_BYTES = 1 << 19
-"""A right operand of at least so many bytes does not stay in the cache as a whole."""
 
 DEEP_ROWS, DEEP_CHUNKS = 128, 4
 """Chunks have at least so many rows, if there are then so many chunks."""
@@ -28,10 +24,9 @@ DEEP_ROWS, DEEP_CHUNKS = 128, 4
 
 def is_deep(stage: Stage) -> bool:
     """Whether a tiled product should be computed in blocks of its contracted axis."""
-    if len(stage.folded) != 1 or not is_known(stage.sizes[stage.folded[0]]):
+    if len(stage.folded) != 1:
         return False
-    size = stage.sizes[stage.folded[0]] * stage.sizes[stage.kept[-1]] * stage.value.dtype.itemsize
-    return stage.sizes[stage.folded[0]] >= 2 * DEPTH and typical(size) >= DEEP_BYTES
+    return goes_in_blocks(stage.sizes[stage.folded[0]], stage.sizes[stage.kept[-1]], stage.value.dtype.itemsize)
 
 
 def least_rows(count: Dim) -> int:
@@ -53,20 +48,18 @@ def cleared(points: Points, stage: Stage, start: Index, stop: Index) -> None:
 def continued(
     points: Points, stage: Stage, span: tuple[Index, Index], places: Sequence[Sequence[Index]]
 ) -> list[Scalar]:
-    """The sums at several points after the terms of `span`, which go on from those in memory."""
-    builder, (axis,) = points.builder, stage.folded
-    variable = builder.variable("k", stage.sizes[axis])
-    totals = []
-    for indices in places:
-        before = points.read(stage.value, [indices[d] for d in stage.kept])
-        start = before if points.vector is None else splat(before)
-        totals.append(builder.accumulator(stage.hint, start, stage.node.loc))
+    """The sums at several points after the terms of `span`, whose own sum is added to those in memory."""
+    builder, (axis,), dtype = points.builder, stage.folded, stage.value.dtype
+    variable, nothing = builder.variable("k", stage.sizes[axis]), Literal(0, dtype)
+    start = nothing if points.vector is None else splat(nothing)
+    sums = [builder.accumulator(stage.hint, start, stage.node.loc) for _ in places]
     builder.open(variable, *span)
-    for total, indices in zip(totals, places, strict=True):
+    for sum_, indices in zip(sums, places, strict=True):
         inside = [variable if d == axis else index for d, index in enumerate(indices)]
-        builder.set(total, fold_step(points, stage, total, inside), stage.node.loc)
+        builder.set(sum_, fold_step(points, stage, sum_, inside), stage.node.loc)
     builder.close()
-    return list(totals)
+    before = [points.read(stage.value, [indices[d] for d in stage.kept]) for indices in places]
+    return [apply("add", pair, dtype) for pair in zip(before, sums, strict=True)]
 
 
 def depth_of(stage: Stage) -> tuple[int, int]:

@@ -28,9 +28,14 @@ TILED_WORK = 1 << 16
 LARGE_WORK, ENOUGH_ROWS = 1 << 20, 16
 """Products of more multiplications are cut into panels of rows, which takes so many; BLAS also cuts columns."""
 
-LARGEST_RIGHT = 1 << 20
-"""Bytes of a right operand, at most: every tile of rows reads it again, from the second cache if it fits. BLAS goes
-through a larger one in parts."""
+DEPTH = 256
+"""Terms of long sums that are added up at a time."""
+
+CACHED_BYTES = 1 << 19
+"""A right operand of more bytes does not stay in the cache, but a block of DEPTH terms of at most so many does."""
+
+LARGEST_RIGHT = 1 << 21
+"""Bytes of a right operand, at most, that tiles read over and over without such blocks; BLAS copies it in parts."""
 
 # Half-cycles: two vector sums start in a cycle. Measured on Zen 5.
 LATENCY = 8  # from one sum of an accumulator to its next
@@ -75,6 +80,13 @@ class Columns:
         return min(range(1, min(MOST_VECTORS, self.vectors) + 1), key=lambda wide: self.cost(rows, wide))
 
 
+def goes_in_blocks(terms: Dim, columns: Dim, itemsize: int) -> bool:
+    """Whether the right operand of a product is read by blocks of DEPTH terms, each for many rows in turn."""
+    if not is_known(terms, columns):
+        return False
+    return terms >= 2 * DEPTH and terms * columns * itemsize >= CACHED_BYTES >= DEPTH * columns * itemsize
+
+
 def best_block(count: Dim, period: Dim, products: Iterable[Columns]) -> tuple[int, float]:
     """How many of `count` rows the tiles of all products have, and the half-cycles of a row for each step of the
     contracted axis. Operands may change after each `period` rows (0: never), which the tiles divide."""
@@ -101,8 +113,10 @@ def is_tiled(node: Node) -> bool:
     work = typical(prod(sizes) * contracted)
     if not free or not is_known(sizes[-1]) or sizes[-1] < LANES or work < TILED_WORK:
         return False
-    if typical(contracted) * sizes[-1] * node.output.dtype.itemsize > LARGEST_RIGHT:
-        return False
+    itemsize = node.output.dtype.itemsize
+    if typical(contracted) * sizes[-1] * itemsize > LARGEST_RIGHT:
+        if not goes_in_blocks(contracted, sizes[-1], itemsize):
+            return False
     batch, rows = prod(sizes[: len(node.attrs["rhs_batch"])]), prod(sizes[:-1])
     if typical(rows) < ENOUGH_ROWS and work > LARGE_WORK:
         return False

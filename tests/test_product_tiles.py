@@ -26,7 +26,8 @@ def product(rows, inner, columns):
     [
         ((64, 784, 256), True),
         ((1024, 512, 512), True),
-        ((4096, 32000, 256), False),  # the second cache does not hold the right operand
+        ((4096, 32000, 256), True),  # block by block of the inner axis
+        ((4096, 512, 4096), False),  # no cache holds the right operand
         ((32, 128, 512), True),
         ((8, 8, 16), False),  # small
         ((500, 100, 10), False),  # less than a vector of columns
