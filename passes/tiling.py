@@ -63,12 +63,8 @@ class Tiling:
     def _tile_one(self, graph: Graph, options: Options) -> Graph | None:
         for group in self.groups(graph):
             if not self.reason_against(group):
-                return with_loops(group, self.block(group), lambda body: self._inner(body, options))
+                return with_loops(group, self.block(group), lambda body: self(body, options))
         return None
-
-    def _inner(self, body: Graph, options: Options) -> Graph:
-        """The body of a loop that was written, with what is still large there cut along other axes."""
-        return replace(self, least_bytes=2 * self.block_bytes)(body, options)
 
     def groups(self, graph: Graph) -> Iterator[Group]:
         """What surrounds large results of products, the largest first, for each of their axes, the outermost first."""

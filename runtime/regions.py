@@ -239,7 +239,7 @@ class Region:
         numbers `allowed`."""
         if buffer not in self.local and buffer not in self.targets:
             return False
-        if buffer.space is Space.ROW and self.residents.get(buffer):
+        if buffer.space is Space.ROW and buffer in self.local and self.residents.get(buffer):
             return False  # it stays there
         for value in self.residents.get(buffer, ()):
             last = self.last_use.get(value, -1)
