@@ -134,10 +134,16 @@ class BodyWriter:
                 self.places[result] = Place(self.argument(outer, hint, Role.OUTPUT))
 
     def _base_of_update(self, result: Value) -> Value | None:
-        """The param that `result` is an update of, if everybody else has read it by then."""
-        stage = self.plan.stage_of[result]
-        base = stage.node.inputs[0] if stage.is_update else None
-        return base if base in self.body.params and self._is_read_before(base, stage) else None
+        """The param that `result` is an update of, or an update of an update, if everybody else has read it by then."""
+        base = result
+        while base not in self.body.params:
+            stage = self.plan.stage_of.get(base)
+            if stage is None or not stage.is_update or base is not result and base in self.body.results:
+                return None
+            base = stage.node.inputs[0]
+            if not self._is_read_before(base, stage):
+                return None
+        return base if base is not result else None
 
     def _is_read_before(self, base: Value, update: Stage) -> bool:
         """Whether no stage but `update` itself needs `base` in or after its group."""

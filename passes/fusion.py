@@ -180,8 +180,11 @@ class _Fuser:
     ) -> dict[int, int]:
         """Output -> the param in whose memory it may be computed: updates of what nobody else needs."""
         found: dict[int, int] = {}
+        bases = {s.value: s.node.inputs[0] for s in stages if s.is_update}
         for stage in (s for s in stages if s.is_update):
-            base = stage.node.inputs[0]
+            base = stage.value
+            while base in bases:
+                base = bases[base]
             dies = base in params and base not in needed and self.plan.may_overwrite(base)
             if dies and stage.value in outputs and params.index(base) not in found.values():
                 found[outputs.index(stage.value)] = params.index(base)

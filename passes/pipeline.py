@@ -15,12 +15,14 @@ from .fold import Fold
 from .invariant import InvariantMotion
 from .loop_sums import LoopSums
 from .loops import RepeatedLoops
+from .newest import Newest
 from .options import Options
 from .recompute import Recompute
 from .reroll import RolledLoops
 from .row_products import RowProducts
 from .simplify import Simplify
 from .tiling import Tiling
+from .window_products import WindowProducts
 from .written_once import WrittenOnce
 
 
@@ -53,9 +55,11 @@ PIPELINE: tuple[Pass, ...] = (
     *CLEAN_UP,
     InvariantMotion(),
     *CLEAN_UP,
+    WindowProducts(),
     Tiling(),  # what is large by now has to be there
     *CLEAN_UP,
     *CLEAN_UP,  # the rows that are left over, out of their loop
+    Newest(),  # after simplification, which does the reverse
     Recompute(),  # last: it looks at what fusion would keep
 )
 

@@ -15,11 +15,12 @@ Run = tuple[int, int, int]
 """(start, step, count): the positions that a box takes along one axis."""
 
 
-def _runs(node: Node, shape: Sequence[int]) -> list[Run]:
+def runs_of(node: Node, shape: Sequence[int]) -> list[Run]:
+    """What a slice of `shape`, or an update with one, takes along each axis."""
     return list(zip(node.attrs["starts"], node.attrs["steps"], shape, strict=True))
 
 
-def _disjoint(a: Run, b: Run) -> bool:
+def disjoint(a: Run, b: Run) -> bool:
     """Whether two runs surely have no position in common."""
     (first, step, count), (other, other_step, other_count) = a, b
     if 0 in (count, other_count):
@@ -51,8 +52,8 @@ def _slice_of_update(b: Rewriter, node: Node, update: Node) -> Value | None:
     if not known_sizes(update.output):
         return None
     target, written = update.inputs
-    read, wrote = _runs(node, node.output.type.sizes), _runs(update, written.type.sizes)
-    if any(_disjoint(r, w) for r, w in zip(read, wrote, strict=True)):
+    read, wrote = runs_of(node, node.output.type.sizes), runs_of(update, written.type.sizes)
+    if any(disjoint(r, w) for r, w in zip(read, wrote, strict=True)):
         return slice_runs(b, target, read)
     inner = [_inside(r, w) for r, w in zip(read, wrote, strict=True)]
     return None if None in inner else slice_runs(b, written, [r for r in inner if r is not None])
@@ -63,7 +64,7 @@ def _update_of_update(b: Rewriter, node: Node, inner: Node) -> Value | None:
     if not known_sizes(node.output):
         return None
     target, written = node.inputs[1], inner.inputs[1]
-    before, after = _runs(inner, written.type.sizes), _runs(node, target.type.sizes)
+    before, after = runs_of(inner, written.type.sizes), runs_of(node, target.type.sizes)
     covered = [_inside(old, new) for old, new in zip(before, after, strict=True)]
     return None if None in covered else b.slice_update(inner.inputs[0], node.inputs[1], **node.attrs)
 
@@ -73,7 +74,7 @@ def _update_with_own_slice(node: Node, x: Value, part: Node) -> Value | None:
     if not known_sizes(x):
         return None
     sizes = part.output.type.sizes
-    return x if _runs(part, sizes) == _runs(node, sizes) else None
+    return x if runs_of(part, sizes) == runs_of(node, sizes) else None
 
 
 def _update_covers_all(node: Node, x: Value, u: Value) -> Value | None:

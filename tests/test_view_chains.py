@@ -47,6 +47,9 @@ WRITES = {
     "other rows": (lambda x: x[2:5, ::2].copy_(x[7:10, :24]), (64, 48)),
     "other columns": (lambda x: x[:, :24].add_(x[:, 24:]), (64, 48)),
     "red and black": (lambda x: x[1:-1:2].copy_(x[:-2:2] + x[2::2]), (65, 48)),
+    "a border": (lambda x: [p.copy_(q) for p, q in ((x[0], x[1]), (x[-1], x[-2]), (x[:, 0], x[:, 1]))], (64, 48)),
+    "one row after the other": (lambda x: (x[0].add_(1), x[1].mul_(2), x[2:4].sub_(x[4:6])), (64, 48)),
+    "chunks": (lambda x: [c.mul_(k) for k, c in enumerate(x.chunk(4, 1))], (64, 48)),
     "rows": (lambda x: x.copy_(x.softmax(1)), (64, 48)),
     "mask": (lambda x: x.masked_fill_(x > 0, 0.0), (64, 48)),
 }
@@ -101,8 +104,8 @@ def test_writes(name):
         g(x)
         np.testing.assert_allclose(x.numpy(), expected.numpy(), rtol=1e-5, atol=1e-6)
 
-    kernels, rest = explained(lambda x: (f(x), None)[1], call)
-    assert "1 kernel(s):" in kernels and rest == ["copies: none", "arena: 0 bytes"]
+    _, rest = explained(lambda x: (f(x), None)[1], call)
+    assert rest == ["copies: none", "arena: 0 bytes"]
 
 
 @pytest.mark.parametrize("name", PRODUCTS)
