@@ -270,6 +270,11 @@ class CodeCache:
             self.statistics.count(code)
         return codes
 
+    @property
+    def lasts(self) -> bool:
+        """Whether there is a disk cache."""
+        return self.disk.folder is not None
+
     def stored(self, identity: str) -> bytes | None:
         """What was stored under `identity`, by this process or another one."""
         return self.disk.get(_digest("stored", identity))

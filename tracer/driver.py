@@ -146,25 +146,26 @@ class Build:
 
     @functools.cached_property
     def _built(self) -> tuple[Executable, Mapping[str, float]]:
-        identity = self._identity()
-        executable = self._found(identity) or self._made(identity)
-        return executable, dict(self.watch.seconds)
+        with self.watch.stage("find"):
+            identity = self._identity()
+            found = self._found(identity)
+        return found or self._made(identity), dict(self.watch.seconds)
 
     def _identity(self) -> str | None:
-        """By what the program is found on the disk: nothing else may change what is made of the traced graph."""
+        """By what the program is found on the disk: nothing else may change what is made of the traced graph. None for
+        builds whose stages have to be made, or that differ in more."""
         options = self.options
-        if self.sizes is not None or options.verify or options.dump_ir is not None:
+        if self.sizes is not None or options.verify or options.dump_ir is not None or not code_cache().lasts:
             return None
         return stored.identity(self.traced, f"{sorted(options.disabled)} {options.recompute_from}")
 
     def _found(self, identity: str | None) -> Executable | None:
-        with self.watch.stage("find"):
-            found = None if identity is None else stored.find(identity)
-            if found is None:
-                return None
-            program, codes = found
-            self.origins.update(code.origin for code in codes)
-            return Executable(program.plan, lambda kernels: [code.address for code in codes], program.program)
+        found = None if identity is None else stored.find(identity)
+        if found is None:
+            return None
+        program, codes = found
+        self.origins.update(code.origin for code in codes)
+        return Executable(program.plan, lambda kernels: [code.address for code in codes], program.program)
 
     def _made(self, identity: str | None) -> Executable:
         plan, keys = self.plan, list[str]()
