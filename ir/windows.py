@@ -19,7 +19,7 @@ from .sizes import Dim, is_known, typical
 from .stages import product_axes
 from .types import Axes, float32, float64
 
-OVERLAP = 2
+OVERLAP = 1.5
 """An operand is read in place when it shows each element at least so often: stored, it would be so much larger."""
 
 SPACINGS = (1, 2, 3, 4)

@@ -10,7 +10,7 @@ outcome.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ..ir.builder import Builder, Rebuilder
@@ -20,9 +20,27 @@ from ..ir.ops import OPS
 from ..ir.sizes import Dim, is_known, typical
 from ..ir.windows import LANES, WindowProduct, reads_windows, steps_of, vectors, window_product
 from .fusion_products import LEAST_USE, direct_product, is_large_product
+from .options import Options
 
 GROWTH = 4
 """A product over a padded operand may have so many times the multiplications of the one whose windows are summed."""
+
+
+@dataclass(frozen=True)
+class WindowProducts:
+    """Brings products of windows into their form while the values that are spared are not yet thought to be there;
+    those that come about later are met by fusion. Sums over a batch are taken in another order."""
+
+    name: str = field(default="window-products", init=False)
+
+    def __call__(self, graph: Graph, options: Options) -> Graph:
+        """The graph with gathered products, in regions too; the same object when there are none."""
+        b = Rebuilder(graph)
+        for node in graph.nodes:
+            regions = tuple(self(region, options) for region in node.regions)
+            same = all(a is z for a, z in zip(regions, node.regions, strict=True))
+            b.copy(node if same else replace(node, regions=regions))
+        return gathered(b.done())
 
 
 # Rewriting ----------------------------------------------------------------------------------------------------------

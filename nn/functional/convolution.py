@@ -21,6 +21,9 @@ from .windows import Windows, as_sizes, span_of
 
 Sizes = int | Sequence[int]
 
+FEW_PLACES = 16
+"""With fewer places than these, and than output channels, those of all images are the columns of one matrix."""
+
 
 def conv1d(
     input: Tensor,
@@ -151,8 +154,6 @@ def _slide(x: Tensor, weight: Tensor, stride: Sequence[int], dilation: Sequence[
     """The product of the weight with all windows of a padded, batched input."""
     batch, channels, *_ = x.shape
     outputs, kernel, n = weight.shape[0], tuple(weight.shape[2:]), x.ndim - 2
-    if channels == outputs == groups:
-        return _by_channel(x, weight, stride, dilation)
     cut = () if groups == 1 else (groups,)
     x = EMIT.view_as(x, (batch, *cut, channels // groups, *x.shape[2:]))
     windows = Windows(x.shape, kernel, tuple(stride), tuple(dilation))
@@ -160,7 +161,7 @@ def _slide(x: Tensor, weight: Tensor, stride: Sequence[int], dilation: Sequence[
     weights = EMIT.view_as(weight, (*cut, outputs // groups, channels // groups, *kernel))
     first = 1 + len(cut)
     rows = tuple(range(first, first + 1 + n))
-    if outputs // groups <= math.prod(places):
+    if math.prod(places) >= min(outputs // groups, FEW_PLACES):
         weights = EMIT.expand(weights, (batch, *weights.shape))
         lead, columns = tuple(range(first)), tuple(k + 1 for k in rows)
         axes = {"lhs_batch": lead, "rhs_batch": lead, "lhs_contract": columns, "rhs_contract": rows}
@@ -170,14 +171,6 @@ def _slide(x: Tensor, weight: Tensor, stride: Sequence[int], dilation: Sequence[
     axes = {"lhs_batch": lead, "rhs_batch": lead, "lhs_contract": rows, "rhs_contract": inner}
     result = EMIT.view_as(EMIT.dot_general(weights, parts, **axes), (outputs, batch, *places))
     return EMIT.permute(result, dims=(1, 0, *range(2, 2 + n)))
-
-
-def _by_channel(x: Tensor, weight: Tensor, stride: Sequence[int], dilation: Sequence[int]) -> Tensor:
-    """Every channel has a kernel of its own: there is no matrix to speak of, and the sum is taken as it stands."""
-    kernel, n = tuple(weight.shape[2:]), x.ndim - 2
-    parts = Windows(x.shape, kernel, tuple(stride), tuple(dilation)).of(x)
-    weights = EMIT.view_as(weight, (weight.shape[0], *kernel, *(1,) * n))
-    return EMIT.sum(EMIT.mul(parts, EMIT.expand(weights, parts.shape)), dims=tuple(range(2, 2 + n)))
 
 
 # ---- transposed ------------------------------------------------------------------------------------------------------
