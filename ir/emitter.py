@@ -29,10 +29,16 @@ class Emitter(ABC):
             raise AttributeError(f"no op is named {name}")
         op = OPS[name]
 
-        def call(*inputs: Handle, **attrs: Any) -> Any:
+        def call(self: Emitter, *inputs: Handle, **attrs: Any) -> Any:
             return self.emit(op, inputs, attrs)
 
-        return call
+        setattr(Emitter, name, call)  # found at once from now on
+        return getattr(self, name)
+
+    def agrees(self, cotangent: Handle, node: Any, i: int) -> bool:
+        """Whether a cotangent has the type of the input of a record that it is for."""
+        x = node.inputs[i]
+        return tuple(cotangent.shape) == tuple(x.shape) and cotangent.dtype is x.dtype
 
     def control(
         self, op: Op, inputs: Sequence[Handle], attrs: Mapping[str, Any], regions: Sequence[Graph]

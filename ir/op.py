@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import enum
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -86,6 +87,28 @@ class Op:
         """Whether passes may assume `trait`."""
         return trait in self.traits
 
+    # What every eager operation asks is found out once.
+
+    @functools.cached_property
+    def is_view(self) -> bool:
+        """Whether it has the trait VIEW."""
+        return Trait.VIEW in self.traits
+
+    @functools.cached_property
+    def is_control(self) -> bool:
+        """Whether it has the trait CONTROL."""
+        return Trait.CONTROL in self.traits
+
+    @functools.cached_property
+    def keeps_layout(self) -> bool:
+        """Whether the reference meaning's result may lie in memory as it comes: that of others is made contiguous."""
+        return self.is_view or Trait.ELEMENTWISE in self.traits
+
+    @functools.cached_property
+    def record_name(self) -> str:
+        """The name of its record on the tape."""
+        return f"{self.torch_name or self.name.title().replace('_', '')}Backward0"
+
     def output_types(self, inputs: Sequence[TensorType], attrs: Mapping[str, Any]) -> tuple[TensorType, ...]:
         """The inferred output types, always as a tuple."""
         inferred = self.infer(inputs, attrs)
@@ -104,11 +127,11 @@ class Op:
 
     def input_rule(self, i: int) -> InputRule:
         """The rule (b, node, g) for input `i`, or what stands in its place."""
-        if isinstance(self.vjp, GradientRule):
-            return self.vjp
-        if isinstance(self.vjp, tuple):
-            return self.vjp[i]
         rule = self.vjp
+        if type(rule) is tuple:
+            return rule[i]
+        if isinstance(rule, GradientRule):
+            return rule
         return lambda b, node, g: rule(b, node, g, i)
 
     def __repr__(self) -> str:

@@ -58,11 +58,12 @@ def active_keys(steps: Iterable[Step], wanted: Iterable[Key]) -> set[Key]:
     """The keys whose values depend differentiably on those of `wanted`, which is included."""
     active = set(wanted)
     for node, inputs, outputs in steps:
-        if active.isdisjoint(inputs):
-            continue
-        if any(key in active and node.op.input_rule(i) is not ZERO_GRAD for i, key in enumerate(inputs)):
-            pairs = zip(outputs, node.outputs, strict=True)
-            active.update(key for key, value in pairs if value.dtype.is_floating_point)
+        for i, key in enumerate(inputs):
+            if key in active and node.op.input_rule(i) is not ZERO_GRAD:
+                for output, value in zip(outputs, node.outputs, strict=True):
+                    if value.dtype.is_floating_point:
+                        active.add(output)
+                break
     return active
 
 

@@ -13,7 +13,7 @@ from ..ir.builder import inline
 from ..ir.emitter import Emitter, Handle
 from ..ir.errors import GradientError
 from ..ir.graph import Graph, Value
-from ..ir.op import NOT_DIFFERENTIABLE, ZERO_GRAD, Trait
+from ..ir.op import NOT_DIFFERENTIABLE, ZERO_GRAD
 from .records import Key, Keys, ReverseBuilder, active_keys, own_inputs, own_outputs, seed, steps_of
 from .reverse_control import CONTROL_RULES, no_derivative
 
@@ -52,7 +52,7 @@ def backpropagate(
             arriving = arrive(node, arriving)
             flowing.update((k, g) for k, g in zip(outputs, arriving, strict=True) if k in wanted and g is not None)
         targets = [i for i, key in enumerate(inputs) if key in active]
-        if not targets or all(g is None for g in arriving):
+        if not targets or not any([g is not None for g in arriving]):
             continue
         if on_node is not None:
             on_node(node)
@@ -67,7 +67,7 @@ def _input_cotangents(
     b: Emitter, node: Any, arriving: tuple[Handle | None, ...], targets: Sequence[int]
 ) -> Iterable[Handle | None]:
     """One cotangent, or None, for each of the inputs numbered in `targets`."""
-    if node.op.has(Trait.CONTROL):
+    if node.op.is_control:
         if node.op not in CONTROL_RULES:
             raise no_derivative(node)
         return CONTROL_RULES[node.op](b, node, arriving, targets, backpropagate)
@@ -81,11 +81,9 @@ def _apply_rule(b: Emitter, node: Any, arriving: tuple[Handle | None, ...], i: i
     if rule is NOT_DIFFERENTIABLE:
         raise no_derivative(node)
     cotangent = rule(b, node, arriving[0] if len(arriving) == 1 else arriving)
-    if cotangent is not None:
-        x = node.inputs[i]
-        assert tuple(cotangent.shape) == tuple(x.shape) and cotangent.dtype is x.dtype, (
-            f"the rule of {node.op.name} for input {i} gave {cotangent.dtype}{cotangent.shape} for {x.dtype}{x.shape}"
-        )
+    assert cotangent is None or b.agrees(cotangent, node, i), (
+        f"the rule of {node.op.name} for input {i} gave {cotangent.dtype}{cotangent.shape} for {node.inputs[i]}"
+    )
     return cotangent
 
 

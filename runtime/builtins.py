@@ -17,8 +17,9 @@ import numpy as np
 
 from . import layout
 
-_FASTCALL = 0x80
-"""METH_FASTCALL: (self, address of the arguments, their number)."""
+_KEYWORDS = 0x80 | 0x02
+"""METH_FASTCALL | METH_KEYWORDS: (self, address of the arguments, number of those without names, tuple of names or 0);
+the values of those with names follow the others."""
 
 FUNCTIONS = (
     "Py_IncRef",
@@ -40,6 +41,7 @@ FUNCTIONS = (
     "PyEval_SaveThread",
     "PyEval_RestoreThread",
     "PyWeakref_NewRef",
+    "PyDict_Next",
 )
 """In the order of `layout.API`; NumPy's PyArray_Empty follows."""
 _ARRAY_EMPTY = 184
@@ -48,7 +50,7 @@ _ARRAY_EMPTY = 184
 
 def fill_in(table: np.ndarray) -> None:
     """Fills in the part of the process table that builtins need."""
-    table[layout.LIST_TYPE], table[layout.NONE] = id(list), id(None)
+    table[layout.LIST_TYPE], table[layout.DICT_TYPE], table[layout.NONE] = id(list), id(dict), id(None)
     for number, name in enumerate(FUNCTIONS):
         table[layout.API + number] = _address(getattr(ctypes.pythonapi, name))
     table[layout.NEW_ARRAY] = _array_interface()[_ARRAY_EMPTY]
@@ -80,7 +82,7 @@ class _Definition(ctypes.Structure):
 
 @functools.cache
 def _definition(name: str, address: int) -> _Definition:
-    definition = _Definition(name.encode(), address, _FASTCALL, None)
+    definition = _Definition(name.encode(), address, _KEYWORDS, None)
     hold = ctypes.pythonapi.Py_IncRef
     hold.argtypes, hold.restype = [ctypes.py_object], None
     hold(definition)  # for ever: a builtin may outlive this module when the interpreter ends

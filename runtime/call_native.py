@@ -15,17 +15,22 @@ from .objects_native import digits_of, drop, is_negative, items
 FAILED, GOOD, MISSED = 0, 1, 2
 
 
-def short_call(self, arguments, count):
+def short_call(self, arguments, count, names):
     """The builtin: the result, MISS, or 0 and a Python error."""
     record = load(load(self, 3), 2)
-    if count != load(record, at.ARGUMENTS):
+    expected = load(record, at.KEYWORDS)
+    named = load(expected, 2)
+    if count != load(record, at.ARGUMENTS) or named != (load(names, 2) if names != 0 else 0):
         return miss(record)
+    for k in range(named):
+        if load(names, 3 + k) != load(expected, 3 + k):
+            return miss(record)
     process = load(record, at.PROCESS)
     registers, held = local(at.MOST), local(at.MOST)
     template = load(record, at.TEMPLATE)
     for k in range(load(record, at.REGISTERS)):
         store(registers, k, load(template, k))
-    for k in range(count):
+    for k in range(count + named):
         store(registers, k, load(arguments, k))
     store(held, 0, 0)
     result = walk(record, process, registers, held)
@@ -78,7 +83,7 @@ def walk(record, process, registers, held):
             if is_known(process, load(registers, load(row, at.A)), load(row, at.B), registers):
                 row += load(row, at.C)
             done = GOOD
-        elif op < at.RUN or op >= at.HOLD:
+        elif op < at.RUN:
             done = check(record, process, row, registers, held)
         else:
             done = act(record, process, row, registers, held)
@@ -110,6 +115,8 @@ def check(record, process, row, registers, held):
         good = load(load(names, at.EPOCH_CELL), 0) == load(registers, a)
     elif op == at.UNPACK:
         good = unpack(process, row, registers, held)
+    elif op == at.UNPACK_DICT:
+        good = unpack_dict(process, row, registers, held)
     elif op == at.HOLD:
         hold(process, held, load(registers, a))
     elif op == at.TWIN:
@@ -154,6 +161,20 @@ def unpack(process, row, registers, held):
     for k in range(count):
         store(target, k, hold(process, held, load(elements, k)))
     return 1
+
+
+def unpack_dict(process, row, registers, held):
+    """The same for a dict, whose keys are told by identity."""
+    thing, keys, position = load(registers, load(row, at.A)), load(row, at.B), local(3)
+    if load(thing, 1) != load(process, layout.DICT_TYPE):
+        return 0
+    store(position, 0, 0)
+    for k in range(load(keys, 2)):
+        more = call(load(process, layout.PY_NEXT_ENTRY), thing, position, position + 8, position + 16) & 0xFFFFFFFF
+        if more == 0 or load(position, 1) != load(keys, 3 + k):
+            return 0
+        store(registers, load(row, at.D) + k, hold(process, held, load(position, 2)))
+    return call(load(process, layout.PY_NEXT_ENTRY), thing, position, position + 8, position + 16) & 0xFFFFFFFF == 0
 
 
 def is_whole(process, thing, least):

@@ -12,8 +12,9 @@ from .memory import call, load, local, store
 from .objects_native import drop, items
 
 
-def enter(self, arguments, count):
+def enter(self, arguments, count, names):
     """The builtin: a list of new arrays for the results, or 0 and a Python error."""
+    count += load(names, 2) if names != 0 else 0
     entry = load(load(self, 3), 2)
     process = load(entry, at.ENTRY_PROCESS)
     inputs = load(arguments, 0) if count > 0 else load(process, at.NONE)

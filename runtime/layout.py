@@ -67,6 +67,7 @@ FLOAT_TYPE, INT_TYPE, ARRAY_TYPE, TUPLE_TYPE, INT_LAYOUT, POOL = range(6, 12)
 POOL_READY = 12  # nonzero: POOL is the pool that new calls use
 LIST_TYPE, NONE = 13, 14
 RUN = 15  # address of `entry_native.run`
+DICT_TYPE = 47
 BLAS = 16  # addresses of sgemm, dgemm, sgemv, dgemv from here on; 0 until BLAS is loaded
 PIN_GET, PIN_SET, PIN_INSIDE, PIN_BEFORE = range(20, 24)  # see blas.Pin; the addresses are 0 where BLAS has no threads
 API = 24  # addresses of CPython's functions from here on, in the order of builtins.FUNCTIONS
@@ -90,8 +91,9 @@ API = 24  # addresses of CPython's functions from here on, in the order of built
     PY_UNLOCK,
     PY_LOCK,
     PY_NEW_REFERENCE,
+    PY_NEXT_ENTRY,
     NEW_ARRAY,
-) = range(API, API + 20)
+) = range(API, API + 21)
 PROCESS_WORDS = 48
 # WAIT is syscall(2), and FUTEX the number of futex(2), or WAIT is usleep(3), and FUTEX is 0.
 INT_SIGNED_SIZE, INT_TAGGED_SIZE = 0, 1  # INT_LAYOUT: CPython to 3.11, from 3.12

@@ -75,6 +75,7 @@ CALLS = {
     "tensors": (lambda a, b: a * b + a, lambda: (ramp(4), ramp(4))),
     "numbers": (lambda a, rate, n: a * rate + n, lambda: (ramp(3), random.random(), random.randrange(1 << 50))),
     "nested": (lambda p, q: [p[0] + q[0][0], (q[1], p[1])], lambda: ((ramp(2), 1.5), [(ramp(2),), 2.5])),
+    "dicts": (lambda d: d["x"] * d["y"][0] + d["z"], lambda: ({"x": ramp(3), "y": [ramp(3)], "z": 1.5},)),
     "same twice": (lambda a, b, c: a + b * c, lambda: (lambda a: (a, a, ramp(3)))(ramp(3))),
     "no arguments": (lambda: FACTORS[0] * SCALE + weft.zeros(2), lambda: ()),
     "views": (lambda a, b: a @ b, lambda: (ramp(6, 2)[2:4], ramp(6, 2)[1:3])),
@@ -241,6 +242,38 @@ def test_state_outside_is_seen():
     SCALE = 2.0
 
 
+def test_names_of_arguments(short_only):
+    """Given in any order; other orders and other names are other calls."""
+    f = weft.compile(lambda a, b=1.0, *, c=None: a * b if c is None else a * b + c)
+    for _ in range(2):
+        f(ramp(2), c=ramp(2), b=3.0)
+        f(a=ramp(2))
+    short_only()
+    assert f(ramp(2), c=ramp(2), b=2.0).tolist() == [0, 3] and f(a=ramp(2)).tolist() == [0, 1]
+    for given in ({"b": 3.0}, {"b": 2.0, "c": ramp(2)}, {"c": ramp(2), "a": ramp(2)}):
+        with pytest.raises(Generally):
+            f(**given)
+
+
+def test_kinds_of_calls_in_turn(short_only):
+    """A training step and a last, smaller batch, whose effects make the other's record stale; with and without grad."""
+    model, optimizer = network()
+    step, predict = weft.compile(training(model, optimizer), dynamic=False), weft.compile(model, dynamic=False)
+    x, y = ramp(7, 3), ramp(7, 2)
+
+    def turn():
+        step(x[:4], y[:4])
+        step(x[4:], y[4:])
+        predict(x)
+        with weft.no_grad():
+            predict(x)
+
+    for _ in range(3):
+        turn()
+    short_only()
+    turn()
+
+
 def test_inside_another_compiled_function():
     inner = weft.compile(lambda a: a + 1)
     outer = weft.compile(lambda a: inner(a) * 2)
@@ -252,12 +285,11 @@ def test_inside_another_compiled_function():
 
 def test_the_last_program_is_that_of_the_last_call():
     f = weft.compile(lambda a, scale=1.0: a * scale)
-    f(ramp(2))
-    f(ramp(2))
-    f(ramp(2), scale=3.0)
-    assert "%scale" in f.ir()
-    f(ramp(2))
-    assert "%scale" not in f.ir() and f(ramp(2)).tolist() == [0, 1]
+    for _ in range(4):
+        f(ramp(2))
+        assert "%scale" not in f.ir()
+        f(ramp(2), scale=3.0)
+        assert "%scale" in f.ir()
 
 
 def test_a_graph_that_was_freed_is_refused():

@@ -11,10 +11,10 @@ from ..ir.errors import DTypeError, WeftError
 from ..ir.op import Op
 from ..ir.ops import OPS
 from ..ir.types import DType, bool_, float64
-from .dispatch import EMIT, check_writable
+from .dispatch import EMIT, apply, check_writable
 from .inplace import in_place
 from .location import error
-from .promotion import Operand, elementwise, floating_type, is_operand, named, operand, result_type
+from .promotion import Operand, broadcast_all, elementwise, floating_type, is_operand, named, operand, result_type
 from .scalars import RuntimeScalar
 from .state import STATE
 from .tape import tensor_requires_grad
@@ -155,9 +155,9 @@ def pow(input: Operand, exponent: Operand) -> Tensor:
 def _constant_power(x: Tensor, exponent: float, dtype: DType) -> Tensor:
     x = EMIT.cast(x, dtype)
     if exponent == 2:
-        return elementwise(OPS.mul, "pow", (x, x), dtype)
+        return EMIT.mul(x, x)
     if exponent == 3:
-        return elementwise(OPS.mul, "pow", (elementwise(OPS.mul, "pow", (x, x), dtype), x), dtype)
+        return EMIT.mul(EMIT.mul(x, x), x)
     if exponent == 0.5:
         return elementwise(OPS.sqrt, "pow", (x,), dtype)
     if exponent == -1:
@@ -239,6 +239,11 @@ def _operator(function: Callable[[Any, Any], Tensor], op: Op, reflected: bool = 
             return NotImplemented
         return function(other, self) if reflected else function(self, other)
 
+    def recorded(self: Tensor, other: Tensor) -> Any:
+        """For tensors of one floating dtype."""
+        operands = (other, self) if reflected else (self, other)
+        return apply(op, operands if self.shape == other.shape else broadcast_all(op.name, operands))
+
     def operate(self: Tensor, other: Any) -> Any:
         x = self._array
         if x is None or STATE.trace is not None:
@@ -247,14 +252,18 @@ def _operator(function: Callable[[Any, Any], Tensor], op: Op, reflected: bool = 
         recording = STATE.grad_enabled
         if isinstance(other, Tensor):
             y = other._array
-            if y is None or y.dtype is not dtype or (recording and _records(other)):
+            if y is None or y.dtype is not dtype:
                 return general(self, other)
+            if recording and (_records(self) or _records(other)):
+                return recorded(self, other)
         else:
             y = other
             kind = type(other)
             if kind is not float and kind is not int or (kind is float and dtype is _I64):
                 return general(self, other)
-        if not (dtype is _F32 or dtype is _F64 or (integers and dtype is _I64)) or (recording and _records(self)):
+            if recording and _records(self):
+                return general(self, other) if reflected else recorded(self, EMIT.full_like(self, float(other)))
+        if not (dtype is _F32 or dtype is _F64 or (integers and dtype is _I64)):
             return general(self, other)
         try:
             value = evaluate(y, x) if reflected else evaluate(x, y)

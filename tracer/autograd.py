@@ -10,7 +10,7 @@ import numpy as np
 
 from ..ir.errors import GradientError, ShapeError, TraceError
 from ..passes.reverse import backpropagate
-from .dispatch import EMIT, write
+from .dispatch import EMIT, check_not_frozen, check_writable, write
 from .grad_mode import set_grad_enabled
 from .location import error
 from .loop_gradient import translate
@@ -33,13 +33,13 @@ def records_behind(edges: Iterable[Edge]) -> list[Record]:
     stack = [edge[0] for edge in edges]
     while stack:
         entry = stack.pop()
-        if id(entry) in seen or isinstance(entry, Accumulate):
+        if type(entry) is Accumulate or id(entry) in seen:
             continue
         if entry.refusal:
             raise error(GradientError, entry.refusal)
         seen.add(id(entry))
         found.append(entry)
-        stack.extend(edge[0] for edge in edges_of(entry) if edge is not None)
+        stack.extend([edge[0] for edge in edges_of(entry) if edge is not None])
     found.sort(key=lambda r: r.sequence)
     return found
 
@@ -50,7 +50,7 @@ def _edge_now(tensor: Tensor) -> Edge | None:
 
 
 def _output_keys(entry: Record) -> tuple[Edge, ...]:
-    return tuple((entry, k) for k in range(len(entry.saved_outputs) or 1))
+    return tuple([(entry, k) for k in range(len(entry.saved_outputs) or 1)])
 
 
 def sweep(
@@ -99,7 +99,8 @@ def flow(
             arrive=_arrive if any(r.hooks or r.section for r in records) else None,
         )
     for entry in records:
-        _keep_retained(entry, found)
+        if entry.retained:
+            _keep_retained(entry, found)
     if not retain_graph:
         for entry in walked:
             entry.free()
@@ -121,8 +122,10 @@ def _leading_to(records: Sequence[Record], targets: Iterable[Edge]) -> list[Reco
     needed: set[int] = set()
     ends = {(id(entry), k) for entry, k in targets}
     for entry in records:  # what made a record's inputs stands before it
-        if any(e is not None and ((id(e[0]), e[1]) in ends or id(e[0]) in needed) for e in edges_of(entry)):
-            needed.add(id(entry))
+        for edge in edges_of(entry):
+            if edge is not None and (id(edge[0]) in needed or (id(edge[0]), edge[1]) in ends):
+                needed.add(id(entry))
+                break
     _check_trace([r for r in records if id(r) in needed])
     made = {number for number, _ in ends}
     return [r for r in records if id(r) in needed or id(r) in made]
@@ -161,9 +164,10 @@ def _replaced(value: Tensor, hooks: Iterable[Callable[[Tensor], Tensor | None]])
 
 
 def _check_trace(records: Sequence[Record]) -> None:
+    trace = STATE.trace
     for entry in records:
-        if entry.trace is not STATE.trace:
-            what = "outside" if STATE.trace is not None else "inside"
+        if entry.trace is not trace:
+            what = "outside" if trace is not None else "inside"
             raise error(
                 TraceError,
                 f"backward reaches an operation ({entry.name}) that was recorded {what} the compiled function: "
@@ -192,8 +196,19 @@ def _accumulate(leaf: Tensor, value: Tensor) -> None:
     elif STATE.grad_enabled:
         leaf._set_grad(EMIT.add(previous, value))
     else:
-        with set_grad_enabled(False):
-            write(previous, EMIT.add(previous, value), "add_")
+        _add_in_place(previous, value)
+
+
+def _add_in_place(target: Tensor, value: Tensor) -> None:
+    """target += value, where no gradient is recorded."""
+    x, y = target._array, value._array
+    if x is None or y is None or STATE.trace is not None or x.dtype is not y.dtype:
+        write(target, EMIT.add(target, value), "add_")
+        return
+    check_writable(target, "add_")
+    check_not_frozen(target, "add_")
+    np.add(x, y, out=x)
+    target._storage.version += 1
 
 
 def _own_copy(value: Tensor) -> Tensor:

@@ -286,7 +286,10 @@ def relu(input: Tensor) -> Tensor:
     if array is not None and array.dtype.kind == "f" and not is_recorded((input,)):
         zero = array.dtype.type(0)
         return wrap(OPS.select.evaluate(OPS.le.evaluate(array, zero), zero, array))
-    return named(select_by(le(input, 0), 0, input, input.dtype, "relu"), "ReluBackward0")
+    if not input.dtype.is_floating_point:
+        return select_by(le(input, 0), 0, input, input.dtype, "relu")
+    zero = EMIT.full_like(input, 0)
+    return named(EMIT.select(EMIT.le(input, zero), zero, input), "ReluBackward0")
 
 
 @method()

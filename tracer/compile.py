@@ -54,6 +54,9 @@ if hasattr(os, "register_at_fork"):
 MOST_PROGRAMS = 64
 """Specialisations of one function; more are an error that shows what changes from call to call."""
 
+MOST_RECENT = 4
+"""Programs of one function whose short ways are tried before a call goes the general way."""
+
 MOST_SIZES = 256
 """Combinations of symbolic sizes of one function that are kept; they cost memory, but hardly any time to make again."""
 
@@ -76,6 +79,8 @@ class CompiledFunction(Generic[P, R]):
         self._last: Program | None = None
         self._short: Callable[..., Any] | None = None
         """The short way into the program of the last call."""
+        self._recent: list[Program] = []
+        """The programs of the last few kinds of calls, the last one first."""
         self._name = getattr(function, "__name__", "function")
         self.__name__ = name_of(function)
         functools.update_wrapper(
@@ -84,44 +89,63 @@ class CompiledFunction(Generic[P, R]):
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         short = self._short
-        if short is not None and not kwargs:
-            result = short(*args)
+        if short is not None:
+            result = short(*args, **kwargs)
             if result is not MISS:
                 return result
         return self._call(args, kwargs)
 
     def _call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """A call that the short way did not take as things are."""
+        """A call that the short way of the last one did not take."""
         if STATE.trace is not None:
             return STATE.trace.capture.watched(self._function)(*args, **kwargs)
-        if self._short is not None and not kwargs:
-            short = self._program().short
-            if short is not None and short.is_stale and short.renew(self._program()):
-                result = short.call(*args)
-                if result is not MISS:
-                    return result
-        args = plain_numbers(args)
+        result = self._call_shortly(args, kwargs)
+        if result is not MISS:
+            return result
+        names, args = tuple(kwargs), plain_numbers(args)
         kwargs = plain_numbers(dict(sorted(kwargs.items())))
         leaves: list[Any] = []
         structure = flatten((args, kwargs) if kwargs else args, leaves)
         key = (structure, call_key(leaves))
         known = self._find(key, leaves)
         program = known or self._compile(key, leaves, args, kwargs)
-        short = None if kwargs or known is None else self._shorten(program, structure, leaves)
+        short = None if known is None else self._shorten(program, structure, names, leaves)
         result = program.rebuild(program.run(leaves))
         if short is not None:
             short.epochs[0] = program.epoch
-        self._last, self._short = program, None if short is None else short.call
+        self._remember(program)
         return result
 
+    def _call_shortly(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """A call that the short way of another recent one takes, or of the last one once that is renewed; else MISS."""
+        for program in self._recent:
+            short = program.short
+            if short is None or (short.call is self._short and not short.is_stale):
+                continue
+            if short.is_stale and not short.renew(program):
+                continue
+            result = short.call(*args, **kwargs)
+            if result is not MISS:
+                self._remember(program)
+                return result
+        return MISS
+
+    def _remember(self, program: Program) -> None:
+        """Notes the program of the last call."""
+        if program is not self._last:
+            self._recent = [program, *(p for p in self._recent if p is not program)][:MOST_RECENT]
+        self._last, self._short = program, None if program.short is None else program.short.call
+
     @staticmethod
-    def _shorten(program: Program, structure: Any, leaves: Sequence[Any]) -> ShortCall | None:
+    def _shorten(
+        program: Program, structure: Any, names: tuple[str, ...], leaves: Sequence[Any]
+    ) -> ShortCall | None:
         """The short way into a program that may serve a call."""
         short = program.short
         if short is not None and short.is_stale and not short.renew(program):
             short = None
         if short is None and program.may_shorten and program.epoch is EPOCH.count:
-            short = short_call(program, structure, leaves)
+            short = short_call(program, structure, names, leaves)
             program.may_shorten = short is not None
         program.short = short
         return short

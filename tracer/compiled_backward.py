@@ -51,7 +51,14 @@ class BackwardProgram:
     """The inputs that the forward program writes: saved as copies."""
     refusal: str = ""
     """Why no derivative can be had."""
+    input_placeholders: tuple[Placeholder, ...] | None = None
+    """Of the wanted tensors, whose types are the same in every call."""
     _build: Build | None = field(default=None, repr=False)
+
+    @functools.cached_property
+    def output_placeholders(self) -> tuple[Placeholder, ...]:
+        """What records know of the outputs."""
+        return tuple([Placeholder(t.sizes, t.dtype) for t in self.output_types])
 
     def save(self, arrays: Sequence[Any], tensors: Sequence[Tensor | None]) -> list[tuple[Any, Storage | None]]:
         """The forward inputs as the derivative will need them, with the storage of those that are not copied."""
@@ -72,7 +79,7 @@ class BackwardProgram:
     def refused(self) -> Record:
         """The record of every call when no derivative can be had: whoever reaches it is told why."""
         record = Record(COMPILED_CALL, {}, (), "CompiledBackward0")
-        record.saved_outputs = tuple(Placeholder(t.sizes, t.dtype) for t in self.output_types)
+        record.saved_outputs = self.output_placeholders
         record.refusal = self.refusal
         record.trace = None
         return record
@@ -154,9 +161,10 @@ class CallRecord(Record):
     def __init__(
         self, program: BackwardProgram, saved: list[tuple[Any, Storage | None]], inputs: Sequence[Tensor]
     ) -> None:
-        super().__init__(COMPILED_CALL, {}, tuple(gradient_edge(t) for t in inputs), "CompiledBackward0")
-        self.saved_inputs = tuple(Placeholder(tuple(t.shape), t.dtype) for t in inputs)
-        self.saved_outputs = tuple(Placeholder(t.sizes, t.dtype) for t in program.output_types)
+        super().__init__(COMPILED_CALL, {}, tuple([gradient_edge(t) for t in inputs]), "CompiledBackward0")
+        if program.input_placeholders is None:
+            program.input_placeholders = tuple([Placeholder(tuple(t.shape), t.dtype) for t in inputs])
+        self.saved_inputs, self.saved_outputs = program.input_placeholders, program.output_placeholders
         self.program, self.dropped = program, False
         self.saved = [value for value, _ in saved]
         self.versions = [(storage, storage.version) for _, storage in saved if storage is not None]

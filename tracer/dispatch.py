@@ -15,12 +15,23 @@ import numpy as np
 from ..ir.emitter import Emitter
 from ..ir.errors import GradientError, TraceError
 from ..ir.graph import Graph
-from ..ir.op import GradientRule, Op, Trait
+from ..ir.op import GradientRule, Op
 from ..ir.ops import OPS
+from ..ir.ops.views import broadcast_array
+from ..ir.types import DType, Shape
 from .location import error
 from .slots import EPOCH
 from .state import STATE
-from .tape import constant_edge, derived_edge, gradient_edge, move_retained, rebase, record, tensor_requires_grad
+from .tape import (
+    Placeholder,
+    constant_edge,
+    derived_edge,
+    gradient_edge,
+    move_retained,
+    rebase,
+    record,
+    tensor_requires_grad,
+)
 from .tensor import Step, Tensor, wrap
 
 np.seterr(all="ignore")  # the reference meanings follow IEEE silently, as torch does
@@ -49,14 +60,14 @@ def apply(op: Op, inputs: Sequence[Tensor], attrs: Mapping[str, Any] = _NO_ATTRS
 
 def _evaluate(op: Op, inputs: Sequence[Tensor], attrs: Mapping[str, Any]) -> list[Tensor]:
     arrays = [t._array for t in inputs]
-    for t in inputs:
-        if t._array is None:
-            raise t._no_memory()
+    for array in arrays:
+        if array is None:
+            raise next(t for t in inputs if t._array is None)._no_memory()
     result = op.evaluate(*arrays, **attrs)
     if type(result) is tuple:
         return [_dense(op, r) for r in result]
     output = _dense(op, result)
-    if op.has(Trait.VIEW) and np.may_share_memory(output._array, arrays[0]):
+    if op.is_view and (result.base is arrays[0] or np.may_share_memory(result, arrays[0])):
         output._storage_or_none = inputs[0]._storage  # one version counter for one memory
     return [output]
 
@@ -66,7 +77,7 @@ def _dense(op: Op, array: Any) -> Tensor:
 
     As in torch, elementwise results keep their operands' layout, views alias, all others are contiguous.
     """
-    if array.flags.c_contiguous or op.has(Trait.ELEMENTWISE) or op.has(Trait.VIEW):
+    if op.keeps_layout or array.flags.c_contiguous:
         return wrap(array)
     return wrap(np.ascontiguousarray(array))
 
@@ -260,6 +271,17 @@ class TensorEmitter(Emitter):
         if STATE.grad_enabled:
             record(op, inputs, attrs, outputs, tuple(regions))
         return tuple(outputs)
+
+    def agrees(self, cotangent: Tensor, node: Any, i: int) -> bool:
+        array, saved = cotangent._array, node.saved_inputs
+        if array is None or saved is None or type(saved[i]) is not Placeholder:
+            return super().agrees(cotangent, node, i)
+        return array.shape == saved[i].shape and array.dtype is saved[i].dtype.numpy
+
+    def full(self, shape: Shape, value: float | int | bool, dtype: DType) -> Tensor:
+        if STATE.trace is not None:
+            return super().full(shape, value, dtype)
+        return wrap(broadcast_array(OPS.constant.evaluate(value=value, dtype=dtype), tuple(shape)))
 
     def constant_value(self, x: Tensor) -> float | int | bool | None:
         if x._array is not None:

@@ -132,7 +132,7 @@ def mean(input: Tensor, dim: Dims = None, keepdim: bool = False, *, dtype: DType
 
 def _over(total: Tensor, n: int | float) -> Tensor:
     """total / n, where n may be 0."""
-    return div(total, n if isinstance(n, SymbolicSize) else float(n))
+    return total / (n if isinstance(n, SymbolicSize) else float(n))
 
 
 @method()

@@ -61,27 +61,33 @@ class ShortCall:
         return True
 
 
-def short_call(program: Program, structure: Any, leaves: Sequence[Any]) -> ShortCall | None:
-    """The short way for calls like this one, which the program is about to serve; None when there is none."""
+def short_call(
+    program: Program, structure: Any, names: tuple[str, ...], leaves: Sequence[Any]
+) -> ShortCall | None:
+    """The short way for calls like this one, which the program is about to serve; None when there is none.
+
+    `names` are those of the arguments that were given by name, in the order in which they were.
+    """
     try:
-        return _draft(program, structure, leaves)
+        return _draft(program, structure, names, leaves)
     except NoShortWay:
         return None
 
 
-def _draft(program: Program, structure: Any, leaves: Sequence[Any]) -> ShortCall:
+def _draft(program: Program, structure: Any, names: tuple[str, ...], leaves: Sequence[Any]) -> ShortCall:
     executable, epochs = program.build.executable, [program.epoch]
     need(hasattr(executable, "entry") and vocabulary() is not None)
     record = Record()
     checks = Checks(record, program, leaves)
-    checks.write(structure)
+    checks.write(structure, names)
     inputs = [checks.input(entry) for entry in program.inputs]
     kept = {register: entry.source.now(()) for register, entry in checks.numbers}
     for register, number in kept.items():
         record.contents[register] = id(number)
     Results(record, program, checks).write(None not in inputs, epochs)
     record.kept.append(kept)
-    call, template = record.builtin(executable, len(structure) - 1, [r or 0 for r in inputs], epochs)
+    count = len(structure[1] if names else structure) - 1
+    call, template = record.builtin(executable, count, names, [r or 0 for r in inputs], epochs)
     captured = [(entry, entry.tensor) for entry in program.captured]
     return ShortCall(call, epochs, template, checks.numbers, record.memories, captured, kept)
 

@@ -44,16 +44,21 @@ class Checks:
         self._guards: dict[Guard, int] = {}
         self._written = {place for entry in program.written if (place := program.sources[entry.position]) is not None}
 
-    def write(self, structure: Any) -> None:
-        """All of it, for arguments of this structure."""
+    def write(self, structure: Any, names: tuple[str, ...]) -> None:
+        """All of it, for arguments of this structure; those with names come last, in this order."""
         record, program = self.record, self.program
         need(not (program.edges or program.aliased or program.aliases or program.requirements or program.identical))
-        first, epoch = record.registers(len(structure) - 1), record.registers(1)
+        plain = structure[1] if names else structure
+        count = len(plain) - 1
+        first, epoch = record.registers(count + len(names)), record.registers(1)
         self.state()
         record.row(self.at.EPOCH, epoch)
         for guard in program.guards:
             self.guard(guard)
-        self.take_apart(structure, first)
+        self.take_apart(plain[1:], range(first, first + count))
+        if names:
+            _, sorted_names, *parts = structure[2]
+            self.take_apart(parts, [first + count + names.index(name) for name in sorted_names])
         for k, leaf in enumerate(self.leaves):
             self.leaf(k, leaf)
         self.distinct()
@@ -104,16 +109,21 @@ class Checks:
         source = self.program.sources[entry.position]
         return entry.source if source is None and isinstance(entry, ScalarInput) else source
 
-    def take_apart(self, structure: Any, first: int) -> None:
-        """Nested tuples and lists of arguments, whose parts are in registers from `first` on."""
-        for register, part in enumerate(structure[1:], first):
-            if part == LEAF:
+    def take_apart(self, structures: Sequence[Any], registers: Sequence[int]) -> None:
+        """Nested tuples, lists and dicts, which are in these registers."""
+        record = self.record
+        for register, (kind, *parts) in zip(registers, structures, strict=True):
+            if kind == LEAF:
                 self.registers.append(register)
                 continue
-            need(part[0] is tuple or part[0] is list)
-            inner = self.record.registers(len(part) - 1)
-            self.record.row(self.at.UNPACK, register, self.record.address(part[0]), len(part) - 1, inner)
-            self.take_apart(part, inner)
+            need(kind in (tuple, list, dict))
+            keys = parts.pop(0) if kind is dict else None
+            inner = record.registers(len(parts))
+            if keys is None:
+                record.row(self.at.UNPACK, register, record.address(kind), len(parts), inner)
+            else:
+                record.row(self.at.UNPACK_DICT, register, record.address(keys), len(parts), inner)
+            self.take_apart(parts, range(inner, inner + len(parts)))
 
     def leaf(self, k: int, leaf: Any) -> None:
         """An argument is of the kind that it was."""

@@ -109,16 +109,17 @@ class Record:
         return words.ctypes.data
 
     def builtin(
-        self, executable: Any, arguments: int, inputs: Sequence[int], epochs: list[int]
+        self, executable: Any, arguments: int, names: tuple[str, ...], inputs: Sequence[int], epochs: list[int]
     ) -> tuple[Callable[..., Any], np.ndarray]:
         """The function that the record describes, and what its registers hold when a call begins."""
-        at, names = self.at, vocabulary()
-        need(names is not None and len(self.contents) + len(inputs) + 6 * len(self.rows) < at.MOST)
-        assert names is not None
+        at, things = self.at, vocabulary()
+        need(things is not None and len(self.contents) + len(inputs) + 6 * len(self.rows) < at.MOST)
+        assert things is not None
         words, template = np.zeros(at.RECORD_WORDS, np.int64), np.array(self.contents, np.int64)
         words[at.PROCESS], words[at.ENTRY] = seam.calls().process(), executable.entry.ctypes.data
-        words[at.ARGUMENTS], words[at.REGISTERS] = arguments, len(template)
-        words[at.TEMPLATE], words[at.NAMES] = template.ctypes.data, names.words.ctypes.data
+        words[at.ARGUMENTS], words[at.KEYWORDS] = arguments, self.address(names)
+        words[at.REGISTERS] = len(template)
+        words[at.TEMPLATE], words[at.NAMES] = template.ctypes.data, things.words.ctypes.data
         words[at.ROWS], words[at.INPUTS] = self.table([word for row in self.rows for word in row]), self.table(inputs)
         words[at.EPOCHS], words[at.MISS] = self.address(epochs), self.address(MISS)
         kept = (executable.kept, template, *self.memories, *self.kept)

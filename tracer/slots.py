@@ -31,9 +31,12 @@ class Epoch:
         return number
 
     def bump_tensors(self) -> None:
-        """The same for a change of a tensor itself."""
+        """The same for a change of a tensor itself. `tensors` moves before and after, so that another thread, whose
+        number may come in between, sees it too.
+        """
         self.tensors = next(self.numbers)
         self.bump()
+        self.tensors = next(self.numbers)
 
 
 EPOCH = Epoch()

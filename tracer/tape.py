@@ -15,9 +15,9 @@ from typing import Any
 from ..ir.builder import Builder
 from ..ir.errors import GradientError, WeftError
 from ..ir.graph import Graph, Location, Node, Value
-from ..ir.op import GradientRule, Op, Trait
+from ..ir.op import GradientRule, Op
 from ..ir.ops import OPS
-from ..ir.types import DType, Shape, TensorType
+from ..ir.types import BY_NUMPY, DType, Shape, TensorType
 from .location import error, user_location
 from .state import STATE
 from .storage import Storage
@@ -62,13 +62,12 @@ class Saved:
         self.tensor, self.storage, self.version = new, new._storage, 0
 
     def __init__(self, tensor: Tensor, keep_edge: bool) -> None:
-        alias = alias_of(tensor)
-        if keep_edge:
-            alias._edge, alias._requires_grad = tensor._current_edge(), tensor_requires_grad(tensor)
+        self.tensor = alias = alias_of(tensor)
+        if keep_edge and tensor_requires_grad(tensor):
+            alias._edge, alias._requires_grad = tensor._current_edge(), True
             alias._accumulator = tensor._accumulator
-        self.tensor = alias
-        self.storage = tensor._storage
-        self.version = self.storage.version
+        self.storage = storage = alias._storage
+        self.version = storage.version
 
     def placeholder(self) -> Placeholder:
         """Its type alone."""
@@ -94,7 +93,7 @@ def _at(loc: Location | None) -> str:
 def alias_of(tensor: Tensor) -> Tensor:
     """Another tensor over the same memory (or trace value), without autograd state."""
     alias = Tensor()
-    alias._storage_or_none = tensor._storage
+    alias._storage_or_none = tensor._storage_or_none or tensor._storage
     alias._array = tensor._array
     if tensor._array is None:
         alias._trace, alias._type = tensor._trace, tensor._type
@@ -158,7 +157,7 @@ class Record:
 
     def free(self) -> None:
         """Drops the saved values; a second backward is then an error."""
-        if not all(isinstance(s, Placeholder) for s in (*(self.saved_inputs or ()), *self.saved_outputs)):
+        if any([type(s) is not Placeholder for s in (*(self.saved_inputs or ()), *self.saved_outputs)]):
             self.saved_inputs = None
             self.saved_outputs = tuple(s if isinstance(s, Placeholder) else s.placeholder() for s in self.saved_outputs)
 
@@ -192,13 +191,14 @@ class _Unpacked(Sequence):
 
     def __iter__(self) -> Iterator[Any]:
         """Outputs are iterated over for their types: nothing is computed again for that."""
-        for k, item in enumerate(self.saved):
-            yield self[k] if self.producer is None or isinstance(item, Saved) else item
+        if self.producer is None:
+            return iter([self[k] for k in range(len(self.saved))])
+        return iter([item.tensor if type(item) is Saved else item for item in self.saved])
 
     def __getitem__(self, k: Any) -> Any:
         item = self.saved[k]
-        if isinstance(item, Placeholder):
-            if self.record.freed:
+        if type(item) is Placeholder:
+            if self.record.saved_inputs is None:
                 raise freed_error()
             return item
         tensor = item.unpack(self.record)
@@ -269,7 +269,7 @@ def tensor_requires_grad(tensor: Tensor) -> bool:
 
 def gradient_edge(tensor: Tensor) -> Edge | None:
     """Where a cotangent of this tensor goes: to the op that made it, to the leaf's accumulator, or nowhere."""
-    edge = tensor._current_edge()
+    edge = tensor._edge if tensor._base is None else derived_edge(tensor)
     if edge is not None:
         return edge
     return (accumulator_of(tensor), 0) if tensor._requires_grad else None
@@ -293,20 +293,21 @@ def record(
     regions: tuple[Graph, ...] = (),
 ) -> None:
     """Lets the differentiable outputs point to a new record of `op` when an input requires grad."""
-    if STATE.trace is not None and STATE.trace.in_region:
+    trace = STATE.trace
+    if trace is not None and trace.in_region:
         return  # the region as a whole is recorded, by whoever records regions
-    edges = tuple(gradient_edge(t) for t in inputs)
-    if isinstance(op.vjp, GradientRule) and op.vjp is GradientRule.ZERO_GRAD or all(e is None for e in edges):
+    edges = tuple([gradient_edge(t) for t in inputs])
+    if op.vjp is GradientRule.ZERO_GRAD or edges.count(None) == len(edges):
         return
     floating = [o.dtype.is_floating_point for o in outputs]
-    if not any(floating):
+    if True not in floating:
         return
-    entry = Record(op, attrs, edges, f"{op.torch_name or op.name.title().replace('_', '')}Backward0")
-    entry.loc = user_location() if STATE.trace is not None else None
+    entry = Record(op, attrs, edges, op.record_name)
     entry.regions = regions
     _save(entry, inputs, outputs)
-    if STATE.trace is not None:
-        entry.values = tuple(STATE.trace.peek(o) for o in outputs)
+    if trace is not None:
+        entry.loc = user_location()
+        entry.values = tuple(trace.peek(o) for o in outputs)
     for k, output in enumerate(outputs):
         if floating[k]:
             output._edge, output._requires_grad = (entry, k), True
@@ -318,25 +319,40 @@ def _keep(entry: Record, tensor: Tensor, keep_edge: bool) -> Saved:
 
 
 def _save(entry: Record, inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> None:
-    types = [t.type_ for t in inputs]
-    read_inputs: set[int] = set()
-    read_outputs: set[int] = set()
-    if entry.op.has(Trait.CONTROL):
-        read_inputs = set(range(len(inputs)))  # the reverse of a region runs it again
-    for i, edge in enumerate(entry.edges):
-        if edge is not None and not entry.op.has(Trait.CONTROL):
-            from_inputs, from_outputs = values_read(entry.op, i, types, entry.attrs)
-            read_inputs |= from_inputs
-            read_outputs |= from_outputs
+    read_inputs, read_outputs = _read_by(entry, inputs)
     keep = _keep if STATE.checkpoint is None else STATE.checkpoint.keep
     entry.saved_inputs = tuple(
-        keep(entry, t, True) if k in read_inputs else Placeholder(types[k].shape, types[k].dtype)
-        for k, t in enumerate(inputs)
+        [keep(entry, t, True) if k in read_inputs else _placeholder(entry, t) for k, t in enumerate(inputs)]
     )
     entry.saved_outputs = tuple(
-        keep(entry, t, False) if k in read_outputs else Placeholder(tuple(t.shape), t.dtype)
-        for k, t in enumerate(outputs)
+        [keep(entry, t, False) if k in read_outputs else _placeholder(entry, t) for k, t in enumerate(outputs)]
     )
+
+
+def _read_by(entry: Record, inputs: Sequence[Tensor]) -> tuple[frozenset[int], frozenset[int]]:
+    """The inputs and the outputs that the rules of the inputs with an edge read."""
+    op, attrs = entry.op, entry.attrs
+    if op.is_control:
+        return frozenset(range(len(inputs))), frozenset()  # the reverse of a region runs it again
+    wanted = tuple([edge is not None for edge in entry.edges])
+    key = (op, wanted, attrs.get("mode"))
+    known = _read.get(key)
+    if known is None:
+        types = [t.type_ for t in inputs]
+        read = [values_read(op, i, types, attrs) for i, is_wanted in enumerate(wanted) if is_wanted]
+        known = frozenset().union(*(r for r, _ in read)), frozenset().union(*(r for _, r in read))
+        _read[key] = known
+    return known
+
+
+_read: dict[tuple[Op, tuple[bool, ...], Any], tuple[frozenset[int], frozenset[int]]] = {}
+
+
+def _placeholder(entry: Record, tensor: Tensor) -> Placeholder:
+    array = tensor._array
+    if array is None or entry.trace is not None:
+        return Placeholder(tuple(tensor.shape), tensor.dtype)
+    return Placeholder(array.shape, BY_NUMPY[array.dtype])
 
 
 # ---- views and writes ------------------------------------------------------------------------------------------------
@@ -401,7 +417,7 @@ def shape_record(
     """A record of an op whose rule reads shapes only (views and updates), and the positions of a part."""
     positions = tuple(Saved(t, False) for t in attrs.get("positions", ()))
     edges = (*edges, *[None for _ in positions])
-    entry = Record(op, own_attrs(attrs), edges, f"{op.torch_name or op.name.title().replace('_', '')}Backward0")
+    entry = Record(op, own_attrs(attrs), edges, op.record_name)
     entry.saved_inputs = (*[Placeholder(t.shape, t.dtype) for t in inputs], *positions)
     entry.saved_outputs = (Placeholder(output.shape, output.dtype),)
     return entry

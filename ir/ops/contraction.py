@@ -4,7 +4,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -73,32 +73,54 @@ def _arrange(b: Any, product: Any, axes: Sequence[int]) -> Any:
     return product if order == tuple(range(len(axes))) else b.permute(product, dims=order)
 
 
-def _layout(node: Any) -> tuple[Axes, Axes, Axes, Axes, Axes, Axes, Axes, Axes, Axes]:
-    """(batch, contract and free axes of both operands; batch, left and right axes of the result)."""
-    a, x, y = node.attrs, node.inputs[0], node.inputs[1]
-    lhs_free = _free(len(x.shape), a["lhs_batch"], a["lhs_contract"])
-    rhs_free = _free(len(y.shape), a["rhs_batch"], a["rhs_contract"])
-    n, m = len(a["lhs_batch"]), len(lhs_free)
-    batch, left, right = tuple(range(n)), tuple(range(n, n + m)), tuple(range(n + m, n + m + len(rhs_free)))
-    return a["lhs_batch"], a["lhs_contract"], lhs_free, a["rhs_batch"], a["rhs_contract"], rhs_free, batch, left, right
+class _Layout(NamedTuple):
+    """The axes of the two products that are the derivative of one."""
+
+    batch: Axes
+    left: Axes
+    right: Axes
+    """Of the result."""
+    lhs_free: Axes
+    rhs_free: Axes
+    lhs_axes: Axes
+    rhs_axes: Axes
+    """Of the operands, in the order in which the products give them."""
+
+
+@functools.cache
+def _layout(lhs: int, rhs: int, lhs_batch: Axes, rhs_batch: Axes, lhs_contract: Axes, rhs_contract: Axes) -> _Layout:
+    """For operands of these ranks."""
+    lhs_free, rhs_free = _free(lhs, lhs_batch, lhs_contract), _free(rhs, rhs_batch, rhs_contract)
+    n, m = len(lhs_batch), len(lhs_free)
+    left_of = dict(zip(rhs_contract, lhs_contract, strict=True))
+    right_of = dict(zip(lhs_contract, rhs_contract, strict=True))
+    return _Layout(
+        tuple(range(n)),
+        tuple(range(n, n + m)),
+        tuple(range(n + m, n + m + len(rhs_free))),
+        lhs_free,
+        rhs_free,
+        lhs_batch + lhs_free + tuple(left_of[k] for k in sorted(rhs_contract)),
+        rhs_batch + tuple(right_of[k] for k in sorted(lhs_contract)) + rhs_free,
+    )
 
 
 def _left_rule(b: Any, node: Any, g: Any) -> Any:
-    lhs_batch, lhs_contract, lhs_free, rhs_batch, rhs_contract, rhs_free, batch, _, right = _layout(node)
+    (x, y), a = node.inputs, node.attrs
+    at = _layout(len(x.shape), len(y.shape), **a)
     product = b.dot_general(
-        g, node.inputs[1], lhs_batch=batch, rhs_batch=rhs_batch, lhs_contract=right, rhs_contract=rhs_free
+        g, y, lhs_batch=at.batch, rhs_batch=a["rhs_batch"], lhs_contract=at.right, rhs_contract=at.rhs_free
     )
-    partner = dict(zip(rhs_contract, lhs_contract, strict=True))
-    return _arrange(b, product, lhs_batch + lhs_free + tuple(partner[k] for k in sorted(rhs_contract)))
+    return _arrange(b, product, at.lhs_axes)
 
 
 def _right_rule(b: Any, node: Any, g: Any) -> Any:
-    lhs_batch, lhs_contract, lhs_free, rhs_batch, rhs_contract, rhs_free, batch, left, _ = _layout(node)
+    (x, y), a = node.inputs, node.attrs
+    at = _layout(len(x.shape), len(y.shape), **a)
     product = b.dot_general(
-        node.inputs[0], g, lhs_batch=lhs_batch, rhs_batch=batch, lhs_contract=lhs_free, rhs_contract=left
+        x, g, lhs_batch=a["lhs_batch"], rhs_batch=at.batch, lhs_contract=at.lhs_free, rhs_contract=at.left
     )
-    partner = dict(zip(lhs_contract, rhs_contract, strict=True))
-    return _arrange(b, product, rhs_batch + tuple(partner[k] for k in sorted(lhs_contract)) + rhs_free)
+    return _arrange(b, product, at.rhs_axes)
 
 
 OPS.declare(
