@@ -10,6 +10,7 @@ from typing import Any
 
 from ..ir.graph import Graph, Node, Value
 from ..ir.ops import OPS
+from ..ir.types import Shape
 from .rewrite import number_of
 from .sizes import fixed_sizes
 
@@ -62,7 +63,7 @@ class LoopRows:
                 found[node.output] = (a + c, b + d) if node.op is OPS.add else (a - c, b - d)
         return found
 
-    def row(self, x: Value, sizes: Sequence[int], starts: Sequence[Value]) -> Row | None:
+    def row(self, x: Value, sizes: Shape, starts: Sequence[Value]) -> Row | None:
         """The row of `x` that a box is which begins at `starts`; None when it is none, or does not always lie in x."""
         if not fixed_sizes(x) or not all(s in self.positions for s in starts):
             return None
@@ -99,7 +100,7 @@ class LoopRows:
         return abs(row.step) == 1 and self.count == x.shape[row.axis]
 
 
-def without(shape: Sequence[int], axis: int) -> tuple[int, ...]:
+def without(shape: Shape, axis: int) -> Shape:
     """`shape` without one axis."""
     return (*shape[:axis], *shape[axis + 1 :])
 

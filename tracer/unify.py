@@ -163,7 +163,7 @@ def is_view(node: Any) -> bool:
     return isinstance(node, Node) and node.op.has(Trait.VIEW)
 
 
-def same_kind(x: Node, y: Node) -> bool:
+def same_kind(x: Any, y: Any) -> bool:
     """Whether two nodes do the same to what they read."""
     return x.op is y.op and same_attrs(x.attrs, y.attrs)
 
