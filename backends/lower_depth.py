@@ -8,8 +8,9 @@ than one long sum.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import prod
 
-from ..ir.index import Index
+from ..ir.index import Index, unflatten
 from ..ir.loops import Literal, Scalar
 from ..ir.product_tiles import DEPTH, goes_in_blocks
 from ..ir.sizes import Dim, typical
@@ -24,9 +25,11 @@ DEEP_ROWS, DEEP_CHUNKS = 128, 4
 
 def is_deep(stage: Stage) -> bool:
     """Whether a tiled product should be computed in blocks of its contracted axis."""
-    if len(stage.folded) != 1:
-        return False
-    return goes_in_blocks(stage.sizes[stage.folded[0]], stage.sizes[stage.kept[-1]], stage.value.dtype.itemsize)
+    return goes_in_blocks(_terms(stage), stage.sizes[stage.kept[-1]], stage.value.dtype.itemsize)
+
+
+def _terms(stage: Stage) -> int:
+    return prod(stage.sizes[d] for d in stage.folded)
 
 
 def least_rows(count: Dim) -> int:
@@ -49,13 +52,14 @@ def continued(
     points: Points, stage: Stage, span: tuple[Index, Index], places: Sequence[Sequence[Index]]
 ) -> list[Scalar]:
     """The sums at several points after the terms of `span`, whose own sum is added to those in memory."""
-    builder, (axis,), dtype = points.builder, stage.folded, stage.value.dtype
-    variable, nothing = builder.variable("k", stage.sizes[axis]), Literal(0, dtype)
+    builder, dtype = points.builder, stage.value.dtype
+    variable, nothing = builder.variable("k", _terms(stage)), Literal(0, dtype)
+    axes = dict(zip(stage.folded, unflatten(variable, [stage.sizes[d] for d in stage.folded]), strict=True))
     start = nothing if points.vector is None else splat(nothing)
     sums = [builder.accumulator(stage.hint, start, stage.node.loc) for _ in places]
     builder.open(variable, *span)
     for sum_, indices in zip(sums, places, strict=True):
-        inside = [variable if d == axis else index for d, index in enumerate(indices)]
+        inside = [axes.get(d, index) for d, index in enumerate(indices)]
         builder.set(sum_, fold_step(points, stage, sum_, inside), stage.node.loc)
     builder.close()
     before = [points.read(stage.value, [indices[d] for d in stage.kept]) for indices in places]
@@ -64,5 +68,5 @@ def continued(
 
 def depth_of(stage: Stage) -> tuple[int, int]:
     """The size of the contracted axis, and that of its blocks, which are as even as possible."""
-    size = stage.sizes[stage.folded[0]]
+    size = _terms(stage)
     return size, -(-size // -(-size // DEPTH))

@@ -102,6 +102,11 @@ def test_long_rows_are_multiplied_block_by_block(sizes):
     check(lambda x, y: ((x.t() @ y) * 0.1).softmax(1), x, y, tolerance=1e-3)
 
 
+def test_blocks_of_several_contracted_axes():
+    x, y = arrays((10, 120, 70), (10, 120, 300))
+    check(lambda x, y: weft.einsum("abi,abj->ij", x, y), x, y, tolerance=1e-3)
+
+
 def test_layers_follow_each_other_in_one_kernel():
     x, v, w = arrays((100, 60), (60, 80), (80, 50))
     compiled = check(lambda x, v, w: (x @ v).relu() @ w + (x @ v).sum(1, keepdim=True), x, v, w)
