@@ -128,7 +128,7 @@ class Op:
     def input_rule(self, i: int) -> InputRule:
         """The rule (b, node, g) for input `i`, or what stands in its place."""
         rule = self.vjp
-        if type(rule) is tuple:
+        if isinstance(rule, tuple):
             return rule[i]
         if isinstance(rule, GradientRule):
             return rule

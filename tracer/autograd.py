@@ -33,7 +33,7 @@ def records_behind(edges: Iterable[Edge]) -> list[Record]:
     stack = [edge[0] for edge in edges]
     while stack:
         entry = stack.pop()
-        if type(entry) is Accumulate or id(entry) in seen:
+        if isinstance(entry, Accumulate) or id(entry) in seen:
             continue
         if entry.refusal:
             raise error(GradientError, entry.refusal)

@@ -281,7 +281,8 @@ class TensorEmitter(Emitter):
     def full(self, shape: Shape, value: float | int | bool, dtype: DType) -> Tensor:
         if STATE.trace is not None:
             return super().full(shape, value, dtype)
-        return wrap(broadcast_array(OPS.constant.evaluate(value=value, dtype=dtype), tuple(shape)))
+        sizes: Any = tuple(shape)  # numbers, outside a trace
+        return wrap(broadcast_array(OPS.constant.evaluate(value=value, dtype=dtype), sizes))
 
     def constant_value(self, x: Tensor) -> float | int | bool | None:
         if x._array is not None:

@@ -113,8 +113,8 @@ class Program:
             reason = self._number_mismatch(entry, self._number(entry, leaves, source))
             if reason:
                 return reason
-        for lifted, place in self._wholes:
-            if run_type(tensor_at(place, leaves), True) != lifted.param.type:
+        for lifted, whole in self._wholes:
+            if run_type(tensor_at(whole, leaves), True) != lifted.param.type:
                 return f"the memory that `{lifted.param.hint or 'an argument'}` is part of changed its shape"
         for formula, least in self.requirements:
             if self._computed(formula, leaves) < least:
