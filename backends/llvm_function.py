@@ -146,6 +146,10 @@ class FunctionText:
         steps = ", ".join(f"i64 {k}" for k in range(LANES))
         return self.let(f"add nsw <{LANES} x i64> {self.splat(self.index(index), 'i64')}, <{steps}>")
 
+    def mask(self, count: Index | None) -> str | None:
+        """The lanes that an access has when it has the first `count`; None for all of them."""
+        return None if count is None else self.first_lanes(count)
+
     def first_lanes(self, count: Index) -> str:
         """The bool vector whose first `count` lanes are true."""
         numbers = range(LANES)

@@ -34,7 +34,7 @@ def scalar_text(f: FunctionText, memory: Memory, scalar: Scalar) -> str:
         case Literal(value=value, dtype=dtype, lanes=lanes):
             return f.arithmetic(dtype.short, lanes).const(value).text
         case Load(buffer=buffer, index=index, lanes=lanes, count=count):
-            return memory.load(buffer, f.index(index), lanes, count and f.first_lanes(count))
+            return memory.load(buffer, f.index(index), lanes, f.mask(count))
         case Position(index=index, lanes=lanes):
             return f.index(index) if lanes == 1 else f.positions(index)
         case Apply(word=word, operands=operands):
@@ -112,12 +112,12 @@ def _check_index(f: FunctionText, call: Apply, values: list[str]) -> str:
     return f.let(f"select i1 {inside}, i64 {index}, i64 0")
 
 
-def _shuffle(of_lane: Callable[[int], int]) -> Callable[[FunctionText, Apply, list[str]], str]:
-    """Takes, for each lane, one element of the operands' lanes, which are numbered one operand after another."""
+def _shuffle(step: int = 1, repeat: int = 1) -> Callable[[FunctionText, Apply, list[str]], str]:
+    """Takes every `step`-th of the operands' lanes, which are numbered one operand after another, `repeat` times."""
 
     def shuffle(f: FunctionText, call: Apply, values: list[str]) -> str:
         type_ = type_of(call.dtype.short, LANES)
-        places = [divmod(of_lane(lane), LANES) for lane in range(LANES)]
+        places = [divmod(lane * step // repeat, LANES) for lane in range(LANES)]
         result = ""
         for k in range(0, len(values), 2):
             pair = values[k], values[k + 1] if k + 1 < len(values) else "poison"
@@ -147,7 +147,7 @@ SPECIAL: Mapping[str, Callable[[FunctionText, Apply, list[str]], str]] = {
     "fold_minimum": _fold("minimum"),
     "fold_and": _fold("logical_and"),
     "fold_or": _fold("logical_or"),
-    **{f"every_{n}": _shuffle(lambda lane, n=n: lane * n) for n in (2, 3, 4)},
-    **{f"repeat_{n}": _shuffle(lambda lane, n=n: lane // n) for n in (2, 4)},
+    **{f"every_{n}": _shuffle(step=n) for n in (2, 3, 4)},
+    **{f"repeat_{n}": _shuffle(repeat=n) for n in (2, 4)},
 }
 """Words with a meaning of their own: (function, call, its operands' values) -> value."""

@@ -88,7 +88,7 @@ class _Writer:
                     f.give(target.name, scalar_text(f, self.memory, value))
                 case Store(buffer=buffer, index=index, value=value, count=count):
                     text = scalar_text(f, self.memory, value)
-                    self.memory.store(buffer, f.index(index), text, value.lanes, count and f.first_lanes(count))
+                    self.memory.store(buffer, f.index(index), text, value.lanes, f.mask(count))
                 case For():
                     if _rounds(s) != 0:
                         self.loop(s)
