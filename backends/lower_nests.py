@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from math import gcd
 
-from ..ir.access import Access, Read, step_of
+from ..ir.access import Access, Read, in_vectors, step_of
 from ..ir.costs import DEAR
 from ..ir.graph import Value
 from ..ir.index import Constant, Index, Variable, substitute, unflatten, variables_of
@@ -403,9 +403,10 @@ class GroupPlan:
             return False
         indices = nest.indices(last)
         report = self.report(nest, indices)
-        steps = [step_of(e, last) for e, _ in report.expressions() if e not in [r.position for r in turned]]
-        steps += [self._output_step(p, indices, last) for p in nest.parts]
-        return last not in report.rigid and set(steps) <= {0, 1}
+        if last in report.rigid or not all(r in turned or in_vectors(r, last) for r in report.reads):
+            return False
+        steps = [step_of(p, last) for p in report.positions] + [self._output_step(p, indices, last) for p in nest.parts]
+        return set(steps) <= {0, 1}
 
     def transposed(self, nest: Nest) -> list[Read]:
         """The reads of a nest that are contiguous along the rows, upward or downward, and not along its loop."""

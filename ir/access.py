@@ -134,7 +134,7 @@ class Access(Walker):
         operands."""
         if variable in self.rigid or any(step_of(b.expression, variable) not in (0, 1) for b in self.bounds):
             return False
-        return all(_in_vectors(r, variable) for r in self.reads)
+        return all(in_vectors(r, variable) for r in self.reads)
 
 
 SPACINGS = frozenset({(0, 1), (1, 1)})
@@ -144,7 +144,7 @@ WIDE_SPACINGS = frozenset({(2, 1), (3, 1), (4, 1), (1, 2), (1, 4)})
 """How elements of at least four bytes may lie, too."""
 
 
-def _in_vectors(read: Read, variable: Variable) -> bool:
+def in_vectors(read: Read, variable: Variable) -> bool:
     """Whether the elements for successive values of `variable` can be loaded as a vector."""
     found = spacing(read.position, variable)
     return found in SPACINGS or found in WIDE_SPACINGS and read.value.dtype.itemsize >= 4
@@ -158,9 +158,9 @@ def spacing(expression: Index, variable: Variable) -> tuple[int, int] | None:
         return step, 1
     terms = expression.terms if isinstance(expression, Sum) else ((expression, 1),)
     moving = [(atom, c) for atom, c in terms if variable in variables_of(atom)]
-    if len(moving) == 1 and isinstance(moving[0][0], Quotient) and moving[0][0].operand == variable:
-        atom, c = moving[0]
-        return c, atom.divisor
+    match moving:
+        case [(Quotient(operand=operand, divisor=int(repeats)), int(c))] if operand == variable:
+            return c, repeats
     return None
 
 

@@ -43,3 +43,10 @@ def test_pooling(pool):
     x[0, 0, 3, 4] = float("nan")
     assert agree(lambda x: apply(x, 2), x)
     agree(lambda x: apply(x, 3, 2, 1), x)
+
+
+@pytest.mark.parametrize("rows, columns", ((48, 48), (21, 37)))
+def test_beside_transposed_operands(rows, columns):
+    x = (weft.arange(columns * rows) % 101).reshape(columns, rows).float()
+    y = (weft.arange(rows * 2 * columns) % 97).reshape(rows, 2 * columns).float()
+    assert agree(lambda x, y: x.flip(0, 1).t() + y[:, ::2], x, y)
