@@ -21,7 +21,7 @@ from ..ir.errors import WeftError
 from ..ir.graph import Graph, Node, Value
 from ..ir.op import Op, Trait
 from ..ir.ops import OPS
-from ..ir.sizes import SymbolicSize
+from ..ir.sizes import Polynomial, SymbolicSize
 
 DEEPEST = 60
 """Rules that apply to what rules emit are nested at most so deep."""
@@ -236,7 +236,7 @@ def number_of(node: Node, numbers: Mapping[Value, Any]) -> Any:
     """The number in all elements of the output of `node`, a NumPy scalar; None when it has no such."""
     if node.op is OPS.constant:
         value = node.attrs["value"]  # a size that changes from call to call is not known
-        return None if isinstance(value, SymbolicSize) else node.attrs["dtype"].numpy.type(value)
+        return None if isinstance(value, (SymbolicSize, Polynomial)) else node.attrs["dtype"].numpy.type(value)
     if node.op is OPS.literal:
         elements = np.array(node.attrs["values"], node.attrs["dtype"].numpy)
         return elements[0] if elements.size and all(same_number(e, elements[0]) for e in elements) else None
