@@ -159,7 +159,7 @@ class Points(Walker):
         if isinstance(index, Constant):
             return integer(index.value)
         lanes = self._lanes(index)
-        if lanes == 1 or step_of(index, self.vector) == 1:
+        if lanes == 1 or self.vector is None or step_of(index, self.vector) == 1:
             return Position(index, lanes)
         return self._vector_number(index)
 

@@ -57,7 +57,7 @@ class WindowWriter:
     @property
     def tasks(self) -> int:
         """What the kernel ranges over: the outer axes and blocks of the others."""
-        return prod(self._task_sizes())  # type: ignore[return-value]
+        return prod(self._task_sizes())
 
     def _task_sizes(self) -> list[int]:
         """Sums over lanes read most of the left operand: what they read of it, others read again soon after."""
@@ -74,8 +74,8 @@ class WindowWriter:
         self.builder.open(task, START, STOP)
         *numbers, beside = unflatten(task, self._task_sizes())
         block, *outer = numbers if self.product.folds_lanes else [numbers[-1], *numbers[:-1]]
-        for d, index in zip(self.outer, outer, strict=True):
-            self.indices[d] = as_index(index)
+        for axis, index in zip(self.outer, outer, strict=True):
+            self.indices[axis] = as_index(index)
         p = self.product
         for d, number, width in ((p.block, block, self.rows), (p.beside, beside, self.beside)):
             if d is not None:
@@ -110,7 +110,7 @@ class WindowWriter:
         if step == 1:
             return self._load(self.right, first, LANES)
         rest = Constant(LANES + 1 - step)  # nothing behind the last element
-        counts = [None] * (step - 1) + [rest]
+        counts: list[Index | None] = [*[None] * (step - 1), rest]
         parts = tuple(Load(self.right, first + k * LANES, LANES, count) for k, count in enumerate(counts))
         return self.builder.let(self.right.name, Apply(f"every_{step}", parts, self.dtype, LANES), self.builder.level)
 
@@ -147,7 +147,9 @@ class WindowWriter:
         width = min(wide * LANES, columns)
         self.indices[p.lane] = self._blocks("column", width, columns)
         starts = [min(k * LANES, width - LANES) for k in range(wide)]
-        moves = [{p.row: r, p.lane: c} if p.row is not None else {p.lane: c} for r in range(high) for c in starts]
+        moves: list[dict[int | None, IndexLike]] = [
+            {p.row: r, p.lane: c} if p.row is not None else {p.lane: c} for r in range(high) for c in starts
+        ]
         sums = self._sums(moves)
         for (i, move), total in zip(all_pairs(range(self.rows), moves), sums, strict=True):
             self._store(self._moved({**move, p.block: i}), total)

@@ -173,7 +173,7 @@ def _operands(node: Node, producers: Mapping[Value, Node]) -> tuple[Axes, list[S
         for d, n, step in zip(side, x.type.sizes, view.steps, strict=True):
             sizes[d], steps[d] = n, step if n != 1 else 0
         sides.append(Steps(view.base, view.offset, tuple(steps)))
-    return tuple(sizes), sides
+    return tuple(sizes), sides  # type: ignore[arg-type]
 
 
 def only_product(body: Graph) -> WindowProduct | None:

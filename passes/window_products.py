@@ -122,7 +122,7 @@ class _Windows(Rebuilder):
             axes = product.batch[side]
             batch.append(tuple(d for k, d in enumerate(axes) if k not in dims))
             contract.append((*(axes[k] for k in dims), *product.contract[side]))
-        return self._direct(_Product(product.operands, tuple(batch), tuple(contract)))
+        return self._direct(_Product(product.operands, (batch[0], batch[1]), (contract[0], contract[1])))
 
     def of_windows(self, node: Node) -> Value | None:
         """A sum over windows that are moved by their number, of a product: the product with moved windows of the
@@ -165,7 +165,8 @@ class _Windows(Rebuilder):
         batch[side] = tuple(d + (d >= axis) for d in batch[side])
         contract[side] = (*(d + (d >= axis) for d in contract[side]), axis)
         contract[other] = (*contract[other], number)
-        return self._direct(_Product(tuple(operands), tuple(batch), tuple(contract)))
+        (x, y), (of_x, of_y), (from_x, from_y) = operands, batch, contract
+        return self._direct(_Product((x, y), (of_x, of_y), (from_x, from_y)))
 
     def _padded(self, x: Value, axis: int, ends: tuple[Dim, Dim]) -> Value:
         """A value with zeros before and behind one axis, put there before windows are taken of other ones."""
@@ -214,7 +215,7 @@ class _Windows(Rebuilder):
         places = (count - 1) * pitch + length
         as_it_is = direct_product(node, self.producers)
         least = LEAST_USE if as_it_is is None else as_it_is.used
-        if count * length <= least * vectors(places) * LANES:
+        if typical(count * length) <= least * vectors(typical(places)) * LANES:
             return None
         lead = x.type.shape[:row]
         none = (0,) * (row + 1)
