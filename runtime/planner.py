@@ -71,14 +71,17 @@ class Lowering(Region):
         """The steps that leave every result in its target."""
         for i, node in enumerate(self.nodes):
             self.lower(i, node)
-        self.move_all(
-            [
-                Move(self.slot(r), t, "a result cannot be computed in the memory where it must end")
-                for r, t in zip(self.graph.results, self.targets, strict=True)
-            ],
-            None,
-        )
+        pairs = zip(self.graph.results, self.targets, strict=True)
+        self.move_all([Move(self.slot(r), t, self.why_moved(r)) for r, t in pairs], None)
         return self.steps
+
+    def why_moved(self, result: Value) -> str:
+        """Why a result does not stand where it must end."""
+        if self.find(result) in self.graph.params:
+            return "a result is what was passed in"
+        if self.at(result) in self.targets:
+            return "a value is a result more than once"
+        return "a result cannot be computed in the memory where it must end"
 
     def lower(self, i: int, node: Node) -> None:
         """One node."""
