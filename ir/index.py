@@ -410,7 +410,7 @@ def disjoint(a: Index, b: Index) -> bool:
     steps = [c for _, c in (*terms, *others)]
     if not is_known(first, second, *steps):
         return False
-    step = gcd(*steps)  # type: ignore[arg-type]
+    step = gcd(*steps)
     return step > 1 and (first - second) % step != 0
 
 
