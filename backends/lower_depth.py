@@ -62,7 +62,7 @@ def continued(
         inside = [axes.get(d, index) for d, index in enumerate(indices)]
         builder.set(sum_, fold_step(points, stage, sum_, inside), stage.node.loc)
     builder.close()
-    before = [points.read(stage.value, [indices[d] for d in stage.kept]) for indices in places]
+    before = [points.read(stage.value, tuple(indices[d] for d in stage.kept)) for indices in places]
     return [apply("add", pair, dtype) for pair in zip(before, sums, strict=True)]
 
 

@@ -88,11 +88,11 @@ class Scan:
 
 
 def _round(loop: For) -> Round:
-    size = loop.variable.size
-    known = isinstance(loop.start, Constant) and is_known(loop.start.value)
-    low = loop.start.value if known and isinstance(loop.start, Constant) else 0
-    high = loop.stop.value if isinstance(loop.stop, Constant) else size
-    return Round(loop.variable, low, (high if is_known(high) else LONGEST_AXIS) - 1, loop.step if known else 1)
+    """The values of a loop's variable, as far as they are known."""
+    start = loop.start.value if isinstance(loop.start, Constant) else None
+    stop = loop.stop.value if isinstance(loop.stop, Constant) else loop.variable.size
+    last = (stop if isinstance(stop, int) else LONGEST_AXIS) - 1
+    return Round(loop.variable, start, last, loop.step) if isinstance(start, int) else Round(loop.variable, 0, last, 1)
 
 
 def in_place_pairs(kernel: Kernel, chunks: bool) -> tuple[tuple[int, int], ...]:

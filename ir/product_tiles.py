@@ -93,7 +93,7 @@ def best_block(count: Dim, period: Dim, products: Iterable[Columns]) -> tuple[in
     products = list(products)
 
     def cost(rows: int) -> float:
-        whole, rest = divmod(count, rows) if is_known(count) else (1, 0)
+        whole, rest = divmod(count, rows) if isinstance(count, int) else (1, 0)
         wide = [c.widest(rows) for c in products]
         total = sum(whole * c.cost(rows, w) + rest * c.cost(1, w) for c, w in zip(products, wide, strict=True))
         return total / (whole * rows + rest)
