@@ -58,6 +58,11 @@ def active_keys(steps: Iterable[Step], wanted: Iterable[Key]) -> set[Key]:
     """The keys whose values depend differentiably on those of `wanted`, which is included."""
     active = set(wanted)
     for node, inputs, outputs in steps:
+        if node.regions:
+            sources = {i for i, key in enumerate(inputs) if key in active}
+            reached = _reached(node.op.name, node.regions, sources, node.attrs.get("carried", 0)) if sources else set()
+            active |= {outputs[k] for k in reached if node.outputs[k].dtype.is_floating_point}
+            continue
         for i, key in enumerate(inputs):
             if key in active and node.op.input_rule(i) is not ZERO_GRAD:
                 for output, value in zip(outputs, node.outputs, strict=True):
@@ -65,6 +70,36 @@ def active_keys(steps: Iterable[Step], wanted: Iterable[Key]) -> set[Key]:
                         active.add(output)
                 break
     return active
+
+
+def _reached(name: str, regions: Sequence[Graph], sources: set[int], carried: int) -> set[int]:
+    """The outputs of an op with regions that depend differentiably on the inputs `sources`."""
+    match name:
+        case "cond":
+            return set().union(*(_results_reached(region, {i - 1 for i in sources if i}) for region in regions))
+        case "loop":  # its region takes the index in place of the two bounds
+            return _rounds_reached(regions[0], {i - 1 for i in sources if i > 1}, 1, carried)
+        case "while_loop":
+            return {k for k in _rounds_reached(regions[1], sources, 0, carried) if k < carried}
+        case _:
+            return _results_reached(regions[0], sources)
+
+
+def _rounds_reached(body: Graph, sources: set[int], first: int, carried: int) -> set[int]:
+    """The results of a body that depend on the parameters `sources` after any number of rounds; result k is parameter
+    `first` + k of the next round for the first `carried` ones, which may also stay as they are."""
+    while True:
+        reached = _results_reached(body, sources)
+        grown = sources | {first + k for k in reached if k < carried}
+        if grown == sources:
+            return reached | {p - first for p in sources if first <= p < first + carried}
+        sources = grown
+
+
+def _results_reached(region: Graph, sources: set[int]) -> set[int]:
+    """The results of a region that depend differentiably on the parameters `sources`."""
+    active = active_keys(steps_of(region.nodes), {region.params[i] for i in sources})
+    return {k for k, value in enumerate(region.results) if value in active}
 
 
 def seed(b: Emitter, pairs: Iterable[tuple[Key, Handle | None]]) -> dict[Key, Handle]:

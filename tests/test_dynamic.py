@@ -342,7 +342,8 @@ def test_explain_tells_where_the_time_went(compiled):
     f(weft.ones(5, 31))
     line = f.explain().splitlines()[-1]
     stages = ["trace", "optimize", "fuse", "lower", "emit", "compile", "plan"]
-    assert [part.split()[0] for part in line.removeprefix("seconds: ").split(";")[0].split(", ")] == stages
+    told = [part.split()[0] for part in line.removeprefix("seconds: ").split(";")[0].split(", ")]
+    assert [stage for stage in told if stage not in ("find", "keep")] == stages  # those two need a cache on the disk
     assert line.endswith("for kernels that were 1 compiled")
 
 

@@ -1321,3 +1321,15 @@ def test_eager_range_is_a_plain_range():
         list(weft.range(4)) == [0, 1, 2, 3] and list(weft.range(5, 1, -2)) == [5, 3] and len(weft.range(3, 9, 2)) == 3
     )
     assert all(type(i) is int for i in weft.range(3))
+
+
+def test_what_an_inner_loop_detaches_stays_detached():
+    @weft.compile
+    def record(w, losses):
+        for i in weft.range(3):
+            for j in weft.range(4):
+                losses[i, j] = (w * w).sum().detach()
+
+    w, losses = weft.ones(3, requires_grad=True), weft.zeros(3, 4)
+    record(w, losses)
+    assert not losses.requires_grad and losses.tolist() == [[3] * 4] * 3
