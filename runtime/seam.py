@@ -8,6 +8,8 @@ import importlib.util
 from pathlib import Path
 from typing import Any
 
+from . import before_fork
+
 
 @functools.cache
 def compiler() -> Any:
@@ -54,8 +56,10 @@ def version(package: str) -> str:
 
 @functools.cache
 def filelock() -> Any:
-    """`filelock`, needed when something is compiled."""
-    return importlib.import_module("filelock")
+    """`filelock`, needed when something is compiled. It lets no thread take or leave a lock during a fork."""
+    module = importlib.import_module("filelock")
+    before_fork.wait_first()
+    return module
 
 
 @functools.cache

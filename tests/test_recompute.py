@@ -49,7 +49,7 @@ def test_the_same_bits_with_less_kept(step):
     plain, changed = optimize(graph), optimize(graph, ASKED)
     for a, b in zip(interpret(plain, arrays), interpret(changed, arrays), strict=True):
         np.testing.assert_array_equal(b, a)
-    assert saved_bytes(fuse(changed)) == 2 * 4 * ROWS * SIZE  # the two products
+    assert saved_bytes(fuse(changed)) == 4 * ROWS * SIZE  # one product: the other one is part of a kernel
     assert saved_bytes(fuse(plain)) > 2 * saved_bytes(fuse(changed))
 
 

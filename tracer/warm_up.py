@@ -8,9 +8,9 @@ The first call would wait for it, by the lock of `runtime/native.py`.
 from __future__ import annotations
 
 import contextlib
-import os
 import threading
 
+from ..runtime import before_fork
 from . import seam
 
 _thread: threading.Thread | None = None
@@ -22,8 +22,7 @@ def begin() -> None:
     if _thread is None:
         _thread = threading.Thread(target=_executor, name="weft warm-up")
         _thread.start()
-        if hasattr(os, "register_at_fork"):
-            os.register_at_fork(before=_thread.join)  # a child would find LLVM's locks held, by nobody
+        before_fork.finish(_thread)  # LLVM's locks
         seam.native().UNDER_WAY.wait()
         seam.driver()
 
