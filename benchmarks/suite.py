@@ -20,6 +20,7 @@ MODULES = (
     "cases.networks",
     "cases.small",
     "cases.calls",
+    "cases.attention",
 )
 
 SMALL = {
@@ -33,7 +34,7 @@ SMALL = {
 
 LARGE = (
     "pointwise", "pointwise_gradient", "rows", "views", "stencil", "black_scholes", "mlp_adam_512", "mlp_sizes", "adam",
-    "lenet", "gpt", "hessian",
+    "lenet", "gpt", "hessian", "attention", "attention_gradient", "cross_entropy",
 )  # fmt: skip
 """Cases in which weft should be as fast as the fastest."""
 
