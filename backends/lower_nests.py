@@ -349,6 +349,9 @@ class GroupPlan:
         for piece in nest.pieces:
             piece.vectors = self._vectors(nest, piece)
         nest.pieces = [p for piece in nest.pieces for p in self._whole_and_rest(piece)]
+        for piece in nest.pieces:
+            while piece.vectors and not self._all_are_vectors(nest, piece):
+                piece.vectors = min(piece.vectors - 1, 1)
         nest.tiled = self._is_transposed(nest)
 
     def _expressions(self, nest: Nest, probes: Sequence[Variable]) -> list[tuple[Index, int]]:
@@ -377,6 +380,12 @@ class GroupPlan:
             return Columns(piece.size, tiled[0].columns.registers).widest(self.block)
         fitting = [n for n in range(1, MOST_VECTORS + 1) if divides(n * LANES, piece.size)]
         return max(fitting, default=1) if products else 1
+
+    def _all_are_vectors(self, nest: Nest, piece: Piece) -> bool:
+        """Whether each vector of a step can be computed: positions of a later one may be written in another way than
+        those of the first, of which nobody sees that they are contiguous."""
+        points = (nest.indices(piece.start + piece.stepping + k * LANES) for k in range(piece.vectors))
+        return all(self.report(nest, indices).can_be_vector(piece.stepping) for indices in points)
 
     def _whole_and_rest(self, piece: Piece) -> list[Piece]:
         """A piece cut where no more whole steps fit but a vector does."""
