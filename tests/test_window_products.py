@@ -109,3 +109,17 @@ def test_one_kernel_serves_every_batch_size():
             np.testing.assert_allclose(result.numpy(), expected.numpy(), rtol=1e-3, atol=1e-3)
     text = compiled.explain()
     assert "read in place" in text and "for these sizes alone" not in text and "compiled" not in text.splitlines()[-1]
+
+
+def test_a_network_of_convolutions_and_layers():
+    """Features of a picture are the columns of a layer: positions of their vectors are not always seen to be runs."""
+    weft.manual_seed(0)
+    nn = weft.nn
+    pooled = [nn.Conv2d(1, 6, 5, padding=2), nn.ReLU(), nn.MaxPool2d(2)]
+    again = [nn.Conv2d(6, 16, 5), nn.ReLU(), nn.MaxPool2d(2)]
+    model = nn.Sequential(*pooled, *again, nn.Flatten(), nn.Linear(400, 120), nn.ReLU(), nn.Linear(120, 10))
+    x, y = weft.randn(64, 1, 28, 28), weft.arange(64) % 10
+    loss = lambda: nn.functional.cross_entropy(model(x), y)  # noqa: E731
+    gradients = lambda: weft.autograd.grad(loss(), list(model.parameters()))  # noqa: E731
+    for found, expected in zip(weft.compile(gradients)(), gradients(), strict=True):
+        np.testing.assert_allclose(found.numpy(), expected.numpy(), rtol=1e-3, atol=1e-5)
