@@ -9,11 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from ..ir.access import strides_of
 from ..ir.builder import Rebuilder
 from ..ir.graph import Graph, Node, Value
-from ..ir.index import IndexLike, affine, flatten, variables
 from ..ir.loops import LANES
-from ..ir.op import Trait
 from ..ir.ops import OPS
 from ..ir.sizes import is_known, typical
 
@@ -55,7 +54,7 @@ class _Matrices:
             or len(node.attrs["lhs_contract"]) != 1
         ):
             return None
-        strides = [_strides(x, producers) for x in node.inputs]
+        strides = [strides_of(x, producers) for x in node.inputs]
         if any(s is None for s in strides) or node.attrs["lhs_batch"] or node.output.type.size == 0:
             return None
         matrices = cls(node, strides)  # type: ignore[arg-type]
@@ -105,15 +104,3 @@ class _Matrices:
 
     def _product(self, b: Rebuilder, left: Value, right: Value, of_left: int, of_right: int) -> Value:
         return b.dot_general(left, right, lhs_batch=(), rhs_batch=(), lhs_contract=(of_left,), rhs_contract=(of_right,))
-
-
-def _strides(operand: Value, producers: Mapping[Value, Node]) -> Sequence[int] | None:
-    """How far one step along each axis of a (view of a) value goes in memory."""
-    axes = variables(operand.type.sizes)
-    value: Value = operand
-    indices: Sequence[IndexLike] = axes
-    while (node := producers.get(value)) is not None and node.op.has(Trait.VIEW):
-        assert node.op.index is not None
-        value, indices = node.inputs[0], node.op.index(indices, node.inputs[0].type, node.attrs)
-    steps = affine(flatten(indices, value.type.sizes), axes)
-    return None if steps is None else steps[1]

@@ -9,7 +9,22 @@ from typing import Any
 
 from .costs import DEAR, op_cost
 from .graph import Node, Value
-from .index import Bound, Constant, Index, Predicate, Quotient, Sum, Variable, coefficient, flatten, variables_of
+from .index import (
+    Bound,
+    Constant,
+    Index,
+    IndexLike,
+    Predicate,
+    Quotient,
+    Sum,
+    Variable,
+    affine,
+    coefficient,
+    flatten,
+    variables,
+    variables_of,
+)
+from .op import Trait
 from .points import Indices, Point, Walker
 from .sizes import typical
 from .types import DType
@@ -181,3 +196,15 @@ def contiguous_axis(expressions: Sequence[tuple[Index, int]], axes: Sequence[Var
             if step_of(expression, axes[dim]) == 1:
                 scores[dim] += typical(size)
     return max(allowed, key=lambda dim: (scores[dim], dim), default=-1)
+
+
+def strides_of(operand: Value, producers: Mapping[Value, Node]) -> Sequence[int] | None:
+    """How far one step along each axis of a (view of a) value goes in memory; None where that is not constant."""
+    axes = variables(operand.type.sizes)
+    value: Value = operand
+    indices: Sequence[IndexLike] = axes
+    while (node := producers.get(value)) is not None and node.op.has(Trait.VIEW):
+        assert node.op.index is not None
+        value, indices = node.inputs[0], node.op.index(indices, node.inputs[0].type, node.attrs)
+    steps = affine(flatten(indices, value.type.sizes), axes)
+    return None if steps is None else steps[1]

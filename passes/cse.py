@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from ..ir.ops import OPS
 from ..ir.sizes import memory_of
 from ..ir.text import print_attr
 from .options import Options
+from .regions import with_regions
 
 
 def node_key(node: Node) -> Hashable:
@@ -46,7 +47,7 @@ class CommonSubexpressions:
         b = Rebuilder(graph)
         known: dict[Hashable, list[Node]] = {}
         for node in graph.nodes:
-            node = self._with_regions(node, options)
+            node = with_regions(node, lambda region: self(region, options))
             b.copy(node)
             copied = b.nodes[-1]
             if node.op is OPS.barrier:
@@ -59,8 +60,3 @@ class CommonSubexpressions:
                 b.nodes.pop()
                 b.replace(node, same.outputs)
         return b.done()
-
-    def _with_regions(self, node: Node, options: Options) -> Node:
-        regions = tuple(self(region, options) for region in node.regions)
-        same = all(a is b for a, b in zip(regions, node.regions, strict=True))
-        return node if same else replace(node, regions=regions)

@@ -6,9 +6,8 @@ from collections.abc import Mapping, Sequence
 from math import prod
 from typing import Any
 
+from ..ir.access import strides_of
 from ..ir.graph import Node, Value
-from ..ir.index import IndexLike, affine, flatten, variables
-from ..ir.op import Trait
 from ..ir.ops import OPS
 from ..ir.product_tiles import TILED_WORK
 from ..ir.sizes import typical
@@ -65,15 +64,3 @@ def is_readable(operand: Value, groups: Sequence[Sequence[int]], producers: Mapp
     wide = [[d for d in group if sizes[d] != 1] for group in groups]
     merges = all(stride[a] == stride[b] * sizes[b] for group in wide for a, b in zip(group, group[1:], strict=False))
     return merges and (any(group and stride[group[-1]] == 1 for group in wide[1:]) or not (wide[1] and wide[2]))
-
-
-def strides_of(operand: Value, producers: Mapping[Value, Node]) -> Sequence[int] | None:
-    """How far one step along each axis of a (view of a) value goes in memory; None where that is not constant."""
-    axes = variables(operand.type.sizes)
-    value: Value = operand
-    indices: Sequence[IndexLike] = axes
-    while (node := producers.get(value)) is not None and node.op.has(Trait.VIEW):
-        assert node.op.index is not None
-        value, indices = node.inputs[0], node.op.index(indices, node.inputs[0].type, node.attrs)
-    steps = affine(flatten(indices, value.type.sizes), axes)
-    return None if steps is None else steps[1]

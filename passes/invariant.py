@@ -10,6 +10,7 @@ from ..ir.graph import Graph, Node, Value
 from ..ir.op import Trait
 from ..ir.ops import OPS
 from .options import Options
+from .regions import with_regions
 from .sizes import bytes_of
 
 SMALL = 4096
@@ -31,9 +32,7 @@ class InvariantMotion:
         """The graph with invariant work moved; the same object when there is none."""
         b = Rebuilder(graph)
         for node in graph.nodes:
-            regions = tuple(self(region, options) for region in node.regions)
-            if any(a is not z for a, z in zip(regions, node.regions, strict=True)):
-                node = replace(node, regions=regions)
+            node = with_regions(node, lambda region: self(region, options))
             if node.op is OPS.loop:
                 node = _move_out(b, node)
             b.copy(node)

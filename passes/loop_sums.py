@@ -8,7 +8,7 @@ reverse reads.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from ..ir.builder import Builder, Rebuilder
@@ -16,6 +16,7 @@ from ..ir.graph import Graph, Node, Value
 from ..ir.ops import OPS
 from .fusion_products import is_large_product
 from .options import Options
+from .regions import with_regions
 from .rewrite import number_of
 from .rows import LoopRows, Row, known_bounds, without
 from .sizes import bytes_of
@@ -38,9 +39,7 @@ class LoopSums:
         b = Rebuilder(graph)
         numbers: dict[Value, Any] = {}
         for node in graph.nodes:
-            regions = tuple(self(region, options) for region in node.regions)
-            if any(a is not z for a, z in zip(regions, node.regions, strict=True)):
-                node = replace(node, regions=regions)
+            node = with_regions(node, lambda region: self(region, options))
             bounds = known_bounds(node, numbers) if node.op is OPS.loop else None
             if bounds is None or not _SumsOut(b, LoopRows(node, *bounds), numbers).emit():
                 b.copy(node)

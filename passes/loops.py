@@ -13,6 +13,7 @@ from ..ir.graph import Graph, Node, Value
 from ..ir.ops import OPS
 from .numbering import Numbers, number_values
 from .options import Options
+from .regions import in_regions
 
 
 @dataclass(frozen=True)
@@ -23,18 +24,10 @@ class RepeatedLoops:
 
     def __call__(self, graph: Graph, options: Options) -> Graph:
         """The graph without repeated loops, in regions too; the same object when there are none."""
-        graph = self._in_regions(graph, options)
+        graph = in_regions(graph, lambda region: self(region, options))
         while (merged := _merge_one(graph)) is not None:
             graph = merged
         return graph
-
-    def _in_regions(self, graph: Graph, options: Options) -> Graph:
-        b = Rebuilder(graph)
-        for node in graph.nodes:
-            regions = tuple(self(region, options) for region in node.regions)
-            same = all(a is z for a, z in zip(regions, node.regions, strict=True))
-            b.copy(node if same else replace(node, regions=regions))
-        return b.done()
 
 
 def _merge_one(graph: Graph) -> Graph | None:

@@ -12,6 +12,7 @@ from collections.abc import Container
 from ..ir.graph import Graph, Node, Value
 from ..ir.ops import OPS
 from .options import Options
+from .regions import with_regions
 from .rules_updates import disjoint, runs_of
 from .sizes import known_sizes
 
@@ -29,19 +30,12 @@ class Newest:
 
 def _newest(graph: Graph, kept: Container[Value]) -> Graph:
     """`kept` are values that are needed as they are, whatever reads them."""
-    nodes = [_with_regions(node) for node in graph.nodes]
+    nodes = [with_regions(node, lambda region: _newest(region, set(region.results))) for node in graph.nodes]
     for place, node in enumerate(nodes):
         if node.op is OPS.slice_update and node.inputs[0] not in kept:
             _read_later(nodes, place)
     changed = any(new is not old for new, old in zip(nodes, graph.nodes, strict=True))
     return Graph(graph.name, graph.params, tuple(nodes), graph.results, graph.notes) if changed else graph
-
-
-def _with_regions(node: Node) -> Node:
-    regions = tuple(_newest(region, set(region.results)) for region in node.regions)
-    if all(new is old for new, old in zip(regions, node.regions, strict=True)):
-        return node
-    return Node(node.op, node.inputs, node.attrs, node.outputs, node.loc, regions)
 
 
 def _read_later(nodes: list[Node], place: int) -> None:

@@ -10,11 +10,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from ..ir.access import strides_of
 from ..ir.builder import Rebuilder
 from ..ir.graph import Graph, Node, Value
 from ..ir.ops import OPS
 from ..ir.product_tiles import is_tiled
-from .fusion_products import SIDES, direct_product, groups_of, is_large_product, is_readable, strides_of
+from .fusion_products import SIDES, direct_product, groups_of, is_large_product, is_readable
 from .window_products import gathered
 
 

@@ -60,7 +60,7 @@ def active_keys(steps: Iterable[Step], wanted: Iterable[Key]) -> set[Key]:
     for node, inputs, outputs in steps:
         if node.regions:
             sources = {i for i, key in enumerate(inputs) if key in active}
-            reached = _reached(node.op.name, node.regions, sources, node.attrs.get("carried", 0)) if sources else set()
+            reached = outputs_reached(node.op.name, node.regions, sources, node.attrs.get("carried", 0))
             active |= {outputs[k] for k in reached if node.outputs[k].dtype.is_floating_point}
             continue
         for i, key in enumerate(inputs):
@@ -72,8 +72,10 @@ def active_keys(steps: Iterable[Step], wanted: Iterable[Key]) -> set[Key]:
     return active
 
 
-def _reached(name: str, regions: Sequence[Graph], sources: set[int], carried: int) -> set[int]:
+def outputs_reached(name: str, regions: Sequence[Graph], sources: set[int], carried: int = 0) -> set[int]:
     """The outputs of an op with regions that depend differentiably on the inputs `sources`."""
+    if not sources:
+        return set()
     match name:
         case "cond":
             return set().union(*(_results_reached(region, {i - 1 for i in sources if i}) for region in regions))

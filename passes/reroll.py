@@ -15,6 +15,7 @@ from ..ir.op import Trait
 from ..ir.ops import OPS
 from ..ir.text import print_attr
 from .options import Options
+from .regions import with_regions
 
 
 @dataclass(frozen=True)
@@ -30,9 +31,7 @@ class RolledLoops:
         """The graph with longer loops, in regions too; the same object when no iteration was peeled off."""
         b = Rebuilder(graph)
         for node in graph.nodes:
-            regions = tuple(self(region, options) for region in node.regions)
-            if any(a is not z for a, z in zip(regions, node.regions, strict=True)):
-                node = replace(node, regions=regions)
+            node = with_regions(node, lambda region: self(region, options))
             b.copy(node)
             if node.op is OPS.loop:
                 dead: set[Node] = set()

@@ -11,6 +11,7 @@ from ..ir.graph import Graph, Node, Value
 from ..ir.ops import OPS
 from .fusion_products import is_large_product
 from .options import Options
+from .regions import with_regions
 from .rewrite import number_of
 from .rows import LoopRows, Row, known_bounds, without
 from .sizes import bytes_of
@@ -34,9 +35,7 @@ class RowProducts:
         b = Rebuilder(graph)
         numbers: dict[Value, Any] = {}
         for node in graph.nodes:
-            regions = tuple(self(region, options) for region in node.regions)
-            if any(a is not z for a, z in zip(regions, node.regions, strict=True)):
-                node = replace(node, regions=regions)
+            node = with_regions(node, lambda region: self(region, options))
             bounds = known_bounds(node, numbers) if node.op is OPS.loop else None
             b.copy(node if bounds is None else _with_products_before(b, LoopRows(node, *bounds)))
             if node.op is not OPS.loop and (known := number_of(node, numbers)) is not None:

@@ -13,6 +13,7 @@ from ..ir.builder import Rebuilder
 from ..ir.graph import Graph, Node, Value
 from ..ir.op import Trait
 from ..ir.ops import OPS
+from .regions import with_regions
 from .rewrite import number_of
 from .rows import LoopRows, known_bounds
 
@@ -26,9 +27,7 @@ def rows_in_place(graph: Graph, is_kernel: Callable[[Node], bool]) -> Graph:
         if not node.op.has(Trait.CONTROL) or not node.regions or node.op is OPS.fusion or is_kernel(node):
             b.copy(node)
             continue
-        regions = tuple(rows_in_place(region, is_kernel) for region in node.regions)
-        if any(a is not z for a, z in zip(regions, node.regions, strict=True)):
-            node = replace(node, regions=regions)
+        node = with_regions(node, lambda region: rows_in_place(region, is_kernel))
         bounds = known_bounds(node, numbers) if node.op is OPS.loop else None
         b.copy(node if bounds is None else _with_rows(LoopRows(node, *bounds)))
     return b.done()

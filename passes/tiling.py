@@ -7,14 +7,14 @@ What can be computed that way is found in `tile_groups.py`; here it is decided w
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from math import prod
 
-from ..ir.builder import Rebuilder
 from ..ir.graph import Graph, Node, Value
 from ..ir.op import Trait
 from ..ir.ops import OPS
 from .options import Options
+from .regions import in_regions
 from .tile_groups import Group, operands
 from .tile_loops import with_loops
 
@@ -47,18 +47,10 @@ class Tiling:
 
     def __call__(self, graph: Graph, options: Options) -> Graph:
         """The graph with loops, in regions too; the same object when nothing is large, or nothing pays."""
-        graph = self._in_regions(graph, options)
+        graph = in_regions(graph, lambda region: self(region, options))
         while (tiled := self._tile_one(graph, options)) is not None:
             graph = tiled
         return graph
-
-    def _in_regions(self, graph: Graph, options: Options) -> Graph:
-        b = Rebuilder(graph)
-        for node in graph.nodes:
-            regions = tuple(self(region, options) for region in node.regions)
-            same = all(a is z for a, z in zip(regions, node.regions, strict=True))
-            b.copy(node if same else replace(node, regions=regions))
-        return b.done()
 
     def _tile_one(self, graph: Graph, options: Options) -> Graph | None:
         for group in self.groups(graph):

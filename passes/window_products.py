@@ -10,7 +10,7 @@ outcome.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from ..ir.builder import Builder, Rebuilder
@@ -21,6 +21,7 @@ from ..ir.sizes import Dim, is_known, typical
 from ..ir.windows import LANES, WindowProduct, reads_windows, steps_of, vectors, window_product
 from .fusion_products import LEAST_USE, direct_product, is_large_product
 from .options import Options
+from .regions import in_regions
 
 GROWTH = 4
 """A product over a padded operand may have so many times the multiplications of the one whose windows are summed."""
@@ -35,12 +36,7 @@ class WindowProducts:
 
     def __call__(self, graph: Graph, options: Options) -> Graph:
         """The graph with gathered products, in regions too; the same object when there are none."""
-        b = Rebuilder(graph)
-        for node in graph.nodes:
-            regions = tuple(self(region, options) for region in node.regions)
-            same = all(a is z for a, z in zip(regions, node.regions, strict=True))
-            b.copy(node if same else replace(node, regions=regions))
-        return gathered(b.done())
+        return gathered(in_regions(graph, lambda region: self(region, options)))
 
 
 # Rewriting ----------------------------------------------------------------------------------------------------------

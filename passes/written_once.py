@@ -15,6 +15,7 @@ from ..ir.graph import Graph, Node, Value
 from ..ir.ops import OPS
 from .dce import used_values
 from .options import Options
+from .regions import with_regions
 from .rewrite import number_of
 from .rows import LoopRows, known_bounds
 
@@ -35,9 +36,7 @@ class WrittenOnce:
         b, used = Rebuilder(graph), used_values(graph)
         numbers: dict[Value, Any] = {}
         for node in graph.nodes:
-            regions = tuple(self(region, options) for region in node.regions)
-            if any(a is not z for a, z in zip(regions, node.regions, strict=True)):
-                node = replace(node, regions=regions)
+            node = with_regions(node, lambda region: self(region, options))
             bounds = known_bounds(node, numbers) if node.op is OPS.loop else None
             if bounds is not None:
                 node = _improved(b, LoopRows(node, *bounds), numbers, used)

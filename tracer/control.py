@@ -13,7 +13,7 @@ from ..ir.errors import ShapeError, TraceError
 from ..ir.graph import Graph, Value
 from ..ir.ops import OPS
 from ..ir.types import bool_
-from ..passes.records import active_keys, steps_of
+from ..passes.records import outputs_reached
 from .dispatch import EMIT
 from .location import error, user_location
 from .loops import range as weft_range
@@ -210,11 +210,7 @@ def _operands(trace: Trace, values: Iterable[Value], regions: Sequence[Region]) 
 
 def _cut_constant_outputs(inputs: Sequence[Tensor], graphs: Sequence[Graph], outputs: Sequence[Tensor]) -> None:
     """Takes the edge from outputs that depend, in every branch, only on what no gradient flows to."""
-    active: set[int] = set()
-    for graph in graphs:
-        sources = [p for p, t in zip(graph.params, inputs[1:], strict=True) if t._requires_grad]
-        reached = active_keys(steps_of(graph.nodes), sources)
-        active |= {k for k, value in enumerate(graph.results) if value in reached}
+    active = outputs_reached("cond", graphs, {i for i, t in enumerate(inputs) if t._requires_grad})
     for k, output in enumerate(outputs):
         if k not in active:
             output._edge, output._requires_grad = None, False
