@@ -26,7 +26,6 @@ NUMBERS = 1  # the iterator that numbers epochs
 TENSOR_TYPE, TRUE, FALSE, NONE, ONE = range(2, 7)
 ARRAY, REQUIRES_GRAD, EDGE, BASE, STORAGE_OR_NONE, STORAGE, FROZEN, VERSION, ITEM = range(7, 16)  # names of attributes
 ASK_GRAD = 16  # a Python function: does this view require grad?
-NAMES_WORDS = 17
 
 # A row: what to do, then operands. Checks that fail give MISS.
 OP, A, B, C, D = range(5)

@@ -1,5 +1,5 @@
 """The one place from which the runtime loads what is heavy, when it is first needed: the compiler (llvmlite), the
-loader of object code, BLAS and LAPACK (SciPy). `import weft` loads none of them."""
+loader of object code, BLAS (SciPy). `import weft` loads none of them."""
 from __future__ import annotations
 
 import functools
@@ -72,9 +72,3 @@ def platformdirs() -> Any:
 def blas() -> Any:
     """`scipy.linalg.cython_blas`, whose `__pyx_capi__` holds the addresses of BLAS."""
     return importlib.import_module("scipy.linalg.cython_blas")
-
-
-@functools.cache
-def lapack() -> Any:
-    """`scipy.linalg.cython_lapack`, whose `__pyx_capi__` holds the addresses of LAPACK."""
-    return importlib.import_module("scipy.linalg.cython_lapack")

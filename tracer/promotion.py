@@ -13,7 +13,7 @@ import numpy as np
 from ..ir.errors import DTypeError, ShapeError
 from ..ir.op import Op
 from ..ir.sizes import SymbolicSize
-from ..ir.types import DType, Shape, bool_, float64, int8, int16, int32, int64, uint8
+from ..ir.types import DType, Shape, bool_, float64, int8, int16, int64, uint8
 from .dispatch import EMIT, apply
 from .dtypes import dtype_of_numpy, get_default_dtype, wrap_integer
 from .location import error
@@ -29,7 +29,6 @@ int)."""
 
 NUMBERS = (float, int, bool)
 _CATEGORY = {"bool": 0, "uint": 1, "int": 1, "float": 2}
-_LADDER = (int8, int16, int32, int64)
 
 
 # ---- dtypes ----------------------------------------------------------------------------------------------------------
